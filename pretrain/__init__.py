@@ -1,0 +1,1 @@
+"""Pre-training on captions: VTBR, UniPT and MMET, one module a method."""
