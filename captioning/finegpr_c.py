@@ -1,0 +1,240 @@
+"""FineGPR-C: from FineGPR's image names and attribute table to captioned samples, after refined selecting.
+
+Follow one image: `readers.finegpr` reads its name, `attributes` knows its person, `refine` says which values are worth a
+mention, `sentence` words them, and `run_unit` hands image, caption and attributes to the shard writer.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from captioning.attributes import SLOTS
+from captioning.finegpr_inputs import Inputs, Options, words_of_codes
+from captioning.render import TemplateError, TemplateSet, check_templates, load_templates
+from captioning.sentence import VARIABLES, caption, phrases
+from passerby import __version__
+from passerby.config import config_hash
+from passerby.images import ImageProblem, read_image
+from passerby.readers.finegpr import CODES
+from passerby.sample import JsonValue, Rejected, Sample
+from passerby.shards.write import ShardRecord, write_shard
+
+RECIPE = "finegpr-c"
+SYNTHETIC = "synthetic pedestrians"
+"""The name of our own renders as a source; cards say in words what it means."""
+SHARD_BYTES = 128 << 20
+BYTES_BESIDE_IMAGE = 3 << 10
+"""Headers, padding, JSON and text of a sample."""
+SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
+COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("key", "caption")),
+        *((name, pa.int32()) for name in ("width", "height")),
+        *((name, pa.string()) for name in ("sha256", "source", "path", "person_id")),
+        *((name, pa.int16()) for name in CODES),
+        *((name, pa.string()) for name in SLOTS),
+        ("mentioned", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("template", "recipe")),
+    ]
+)
+"""The fields of a sample's JSON and, as columns, of `meta/*.parquet`."""
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """Everything the text of a caption depends on. Picklable; templates are compiled once in each process."""
+
+    options: Options
+    people: Mapping[str, Mapping[str, str]]
+    """The known words of each person."""
+    mentioned: frozenset[tuple[str, str]]
+    """The (slot, value) pairs that refined selecting keeps."""
+    templates_folder: Path
+
+    @cached_property
+    def templates(self) -> TemplateSet:
+        """The sentence patterns."""
+        return load_templates(self.templates_folder, variables=VARIABLES)
+
+    def check_templates(self) -> None:
+        """Try the sentence patterns before a run.
+
+        Raises:
+            TemplateError: with every fault of every pattern, by file and line.
+        """
+        faults = check_templates(self.templates, map(phrases, trial_mentions()))
+        if faults:
+            raise TemplateError(faults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the compiled patterns behind when this goes to a worker."""
+        return {name: value for name, value in self.__dict__.items() if name != "templates"}
+
+    def describe(self, image: Mapping[str, Any]) -> dict[str, JsonValue] | Rejected:
+        """Turn one row of the image table into the fields of its sample, but for those of the pixels; or say why not."""
+        path, key, person_id = image["path"], image["key"], image["person_id"]
+        if not person_id:
+            return Rejected(path, "name does not parse", "expected ID_cNN_wNN_lNN_pNN", key)
+        if person_id not in self.people:
+            return Rejected(path, "no attributes", f"person {person_id} has no row in the attribute table", key)
+        codes = {name: image[name] for name in CODES}
+        words = {**self.people[person_id], **words_of_codes(*codes.values(), bins=self.options.viewpoint_bins)}
+        mentioned = {slot: word for slot, word in words.items() if (slot, word) in self.mentioned}
+        if not mentioned and self.options.when_empty == "exclude":
+            return Rejected(path, "nothing to mention", "no known value is rare enough for lambda", key)
+        drawn_for = key if self.options.template_per == "image" else person_id
+        text, template = caption(mentioned, key=drawn_for, seed=self.options.seed, templates=self.templates)
+        return {
+            "key": key,
+            "caption": text,
+            "source": self.options.source,
+            "path": path,
+            "person_id": person_id,
+            **codes,
+            **{slot: words.get(slot, "") for slot in SLOTS},
+            "mentioned": list(mentioned),
+            "template": template,
+            "recipe": RECIPE,
+        }
+
+
+@dataclass(frozen=True)
+class FineGprC:
+    """The recipe of a FineGPR-C data set: its shards, from images on disk. See `captioning.generate.Recipe`."""
+
+    root: Path
+    folder: Path
+    """The folder that image paths are relative to."""
+    inputs: Inputs
+    captioner: Captioner
+    units: int
+    split: str = "train"
+    is_decoded: bool = False
+    """Decode every image fully, to find damage that leaves header and end intact."""
+    parsing: Path | None = None
+    """A folder of parsing maps, `PATH.png` for the image `PATH.jpg`; they become `KEY.parsing.png`."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the bytes of the shards; no paths, so that equal inputs elsewhere give equal bytes."""
+        options = {name: _plain(value) for name, value in asdict(self.captioner.options).items()}
+        options["lambda"] = options.pop("threshold")
+        paths = hashlib.sha256("\n".join(self.inputs.images["path"].to_pylist()).encode()).hexdigest()
+        return {
+            "recipe": RECIPE,
+            "version": __version__,
+            **options,
+            "split": self.split,
+            "shards": self.units,
+            "is_decoded": self.is_decoded,
+            "has_parsing": self.parsing is not None,
+            "images_sha256": paths,
+            "people_sha256": config_hash(dict(self.inputs.people)),
+            "mentioned": sorted(f"{slot}={word}" for slot, word in self.captioner.mentioned),
+            "templates_sha256": self.captioner.templates.digest,
+        }
+
+    @property
+    def inputs_count(self) -> int:
+        """How many images there are to caption."""
+        return len(self.inputs.images)
+
+    def run_unit(self, index: int) -> ShardRecord:
+        """Write shard `index` from its slice of the sorted images."""
+        return write_shard(
+            self.root,
+            self.split,
+            index,
+            self.units,
+            self._entries(index),
+            columns=COLUMNS,
+            config_hash=config_hash(self.config),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Give the manifest's entries on how the data set was made."""
+        return {
+            "title": f"FineGPR-C captions of {self.captioner.options.source}",
+            "card": "finegpr_c",
+            "source": self.captioner.options.source,
+            "is_synthetic": self.captioner.options.source == SYNTHETIC,
+            "left_out_by_image_fraction": self.inputs.left_out,
+            "problems": len(self.inputs.problems),
+            "columns": {field.name: str(field.type) for field in COLUMNS},
+            "probabilities": self.inputs.probabilities.to_json(self.captioner.options.threshold),
+        }
+
+    def _entries(self, index: int) -> Iterator[Sample | Rejected]:
+        for image in slice_of(self.inputs.images, index, self.units).to_pylist():
+            fields = self.captioner.describe(image)
+            yield fields if isinstance(fields, Rejected) else self._sample(fields)
+
+    def _sample(self, fields: dict[str, JsonValue]) -> Sample | Rejected:
+        key, path, text = (str(fields[name]) for name in ("key", "path", "caption"))
+        try:
+            data, info = read_image(self.folder / path, decode=self.is_decoded)
+            extras = {} if self.parsing is None else {"parsing.png": _read_parsing(self.parsing / path)}
+        except ImageProblem as problem:
+            return Rejected(path, problem.reason, str(problem), key)
+        pixels: dict[str, JsonValue] = {"width": info.width, "height": info.height, "sha256": hashlib.sha256(data).hexdigest()}
+        ordered = {name: pixels[name] if name in pixels else fields[name] for name in COLUMNS.names}
+        return Sample(key, data, info.extension, ordered, text, extras)
+
+
+def trial_mentions() -> list[dict[str, str]]:
+    """Give records that together have every value, every slot alone, and every slot missing, to try sentence patterns on."""
+    longest = max(map(len, SLOTS.values()))
+    full = [{slot: words[place % len(words)] for slot, words in SLOTS.items()} for place in range(longest)]
+    alone = [{slot: word} for slot, words in SLOTS.items() for word in words]
+    without = [{slot: word for slot, word in full[0].items() if slot != missing} for missing in SLOTS]
+    return [*full, *alone, *without]
+
+
+def count_shards(folder: Path, images: pa.Table, shard_size: int = 0) -> int:
+    """Say into how many shards to cut the images: `shard_size` images each, or as many as make sizes of 64–256 MB.
+
+    Small sets are cut finer, towards 64 shards, since a streaming client needs a shard for every worker of every rank. Sizes
+    are judged by at most 1,000 images, evenly spaced, so the answer depends on nothing but the inputs.
+    """
+    if shard_size:
+        return max(1, -(-len(images) // shard_size))
+    sizes = [
+        size for path in images["path"].to_pylist()[:: 1 + len(images) // 1000] if (size := _size(folder / path))
+    ]
+    total_bytes = len(images) * (sum(sizes) / max(len(sizes), 1) + BYTES_BESIDE_IMAGE)
+    fine = min(SHARDS_WISHED, len(images) // IMAGES_A_SHARD_AT_LEAST)
+    return max(1, fine, round(total_bytes / SHARD_BYTES))
+
+
+def slice_of(images: pa.Table, index: int, units: int) -> pa.Table:
+    """Give the rows of unit `index` of `units`: whole, in order, sizes differing by one at most."""
+    start, stop = (len(images) * bound // units for bound in (index, index + 1))
+    return images.slice(start, stop - start)
+
+
+def _read_parsing(path: Path) -> bytes:
+    data, info = read_image(path.with_suffix(".png"))
+    if info.extension != "png":
+        raise ImageProblem("parsing map is no PNG", f"{path.name}: got {info.extension}")
+    return data
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # counted and explained when the image itself is read
+        return 0
+
+
+def _plain(value: object) -> object:
+    """Write an exact fraction as people do: 0.8, or 1/3 where decimals do not end."""
+    if not isinstance(value, Fraction):
+        return value
+    decimal = f"{float(value):g}"
+    return decimal if Fraction(decimal) == value else str(value)

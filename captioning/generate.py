@@ -1,0 +1,152 @@
+"""One run of a recipe: claim the folder, make the shards that are missing, merge what the units wrote."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from passerby.card import write_card
+from passerby.config import config_hash, describe_difference
+from passerby.engine import run_units
+from passerby.runtime import create_atomically, remove_stale_temporaries
+from passerby.shards.manifest import Manifest, finalise
+from passerby.shards.write import ShardRecord, read_record
+
+CONFIG_NAME = "config.json"
+HARMLESS_REASONS = frozenset({"no attributes", "nothing to mention"})
+"""Reasons for leaving out an input that is not bad in itself; they do not count against `max_bad`."""
+
+
+class Recipe(Protocol):
+    """What makes one data set: a configuration and numbered units, each of which writes one shard."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the data set."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """Such as `train`."""
+        ...
+
+    @property
+    def units(self) -> int:
+        """How many shards there will be."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Everything that decides the bytes of the shards."""
+        ...
+
+    @property
+    def inputs_count(self) -> int:
+        """How many inputs there are."""
+        ...
+
+    def run_unit(self, index: int) -> ShardRecord:
+        """Write shard `index` from its slice of the sorted inputs."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Give the entries of the manifest that say how the data set was made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    units_done: int
+    units: int
+    kept: int
+    quarantined: int
+
+
+def generate(
+    recipe: Recipe, *, workers: int, max_bad: float, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> Manifest:
+    """Make the recipe's data set under its root, or what of it is missing there.
+
+    Every shard is written under a temporary name and renamed, its record last, so a run may be killed at any moment and
+    started again, and two runs of the same configuration may share a folder.
+
+    Args:
+        recipe: What to make.
+        workers: Processes.
+        max_bad: Largest share of the inputs that may be unreadable, 0…1.
+        on_progress: Called at the start and after each unit.
+
+    Raises:
+        ValueError: the folder holds another configuration, or more than `max_bad` of the inputs are bad.
+    """
+    claim(recipe.root, recipe.config)
+    for folder in ("", "data", "meta"):
+        (recipe.root / folder).mkdir(exist_ok=True)
+        remove_stale_temporaries(recipe.root / folder)
+    records = _done_records(recipe)
+    missing = [index for index in range(recipe.units) if index not in records]
+    _report(records, recipe, on_progress)
+    for record in run_units(recipe, missing, workers=workers):
+        records[record.index] = record
+        _report(records, recipe, on_progress)
+        _check_bad_share(records.values(), recipe, max_bad)
+    header = {"config": dict(recipe.config), "versions": _versions(), **recipe.describe()}
+    manifest = finalise(recipe.root, recipe.split, recipe.units, header)
+    write_card(recipe.root, manifest)
+    return manifest
+
+
+def claim(root: Path, config: Mapping[str, Any]) -> None:
+    """Mark `root` as the folder of this configuration, or refuse.
+
+    Raises:
+        ValueError: it belongs to another configuration, or holds other files.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / CONFIG_NAME
+    strangers = sorted(path.name for path in root.glob("[!.]*"))
+    if not target.exists():  # asked after listing: another run that has just claimed the folder is no stranger
+        if strangers:
+            raise ValueError(f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder")
+        create_atomically(target, (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    before = json.loads(target.read_bytes())
+    if config_hash(before) != config_hash(config):
+        difference = describe_difference(before, config)
+        raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jinja2", "pillow", "pyarrow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _done_records(recipe: Recipe) -> dict[int, ShardRecord]:
+    expected = config_hash(recipe.config)
+    found = (read_record(recipe.root, recipe.split, index, recipe.units) for index in range(recipe.units))
+    return {record.index: record for record in found if record is not None and record.config_hash == expected}
+
+
+def _report(records: Mapping[int, ShardRecord], recipe: Recipe, on_progress: Callable[[Progress], None]) -> None:
+    kept = sum(record.kept for record in records.values())
+    quarantined = sum(record.quarantined for record in records.values())
+    on_progress(Progress(len(records), recipe.units, kept, quarantined))
+
+
+def _check_bad_share(records: Collection[ShardRecord], recipe: Recipe, max_bad: float) -> None:
+    """Stop when more than `max_bad` of all inputs were bad, however many shards are still to come."""
+    reasons: Counter[str] = Counter()
+    for record in records:
+        reasons.update(record.reasons)
+    bad = {reason: count for reason, count in reasons.items() if reason not in HARMLESS_REASONS}
+    if sum(bad.values()) > max_bad * recipe.inputs_count:
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(bad.items()))
+        raise ValueError(
+            f"{listed}: more than {max_bad:.2%} of {recipe.inputs_count:,} inputs are bad; meta/*.parquet names them;"
+            " mend them, or allow more with --max-bad and run again to go on"
+        )

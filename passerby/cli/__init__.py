@@ -1,0 +1,56 @@
+"""The command line: `passerby`, and `gen-captions` as a command of its own. Only this package speaks to the user."""
+
+import os
+import sys
+
+import typer
+
+from passerby.cli import data, finegpr_c, synthetic, tour
+
+USAGE_ERROR = 2
+app = typer.Typer(
+    name="passerby",
+    help="Make, check and train on caption data sets for person re-identification.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+generators = typer.Typer(
+    name="gen-captions",
+    help="Make caption data sets: FineGPR-C from attributes, and the synthetic pedestrians to try it on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(generators, name="gen-captions")
+finegpr_c.register(generators)
+synthetic.register(generators)
+data.register(app)
+tour.register(app)
+
+
+def main() -> None:
+    """Run `passerby`."""
+    _run(app)
+
+
+def gen_captions() -> None:
+    """Run `gen-captions`, which is `passerby gen-captions`."""
+    _run(generators)
+
+
+def _run(command: typer.Typer) -> None:
+    """Run a command; a mistake of the user's is one line on standard error. PASSERBY_DEBUG=1 shows where it was raised."""
+    try:
+        command()
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        if os.environ.get("PASSERBY_DEBUG"):
+            raise
+        typer.echo(f"error: {_one_line(error)}", err=True)
+        sys.exit(USAGE_ERROR)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

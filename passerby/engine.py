@@ -1,0 +1,73 @@
+"""The local engine: runs the units of a job on a pool of processes, in order, with a bounded number in flight."""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import wait
+from typing import Protocol, TypeVar
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Job(Protocol[Result_co]):
+    """Work cut into numbered units. It is pickled once for each worker; a unit's result must not depend on the worker."""
+
+    def run_unit(self, index: int) -> Result_co:
+        """Do unit `index`."""
+        ...
+
+
+def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> Iterator[Result_co]:
+    """Yield the results of the units in the order of `indices`; with one worker, in this process.
+
+    Raises:
+        ValueError: `workers` is below 1.
+        RuntimeError: a worker process died (killed, or out of memory).
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1")
+    if workers == 1:
+        yield from map(job.run_unit, indices)
+        return
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(job,)
+    )
+    try:
+        yield from _in_order(pool, iter(indices), in_flight=4 * workers)
+    except BrokenProcessPool as error:
+        raise RuntimeError("a worker process died, perhaps for want of memory; run again to go on") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, indices: Iterator[int], in_flight: int) -> Iterator[Result_co]:
+    pending: deque[Future[Result_co]] = deque(pool.submit(_run_in_worker, index) for index in islice(indices, in_flight))
+    while pending:
+        yield pending.popleft().result()
+        pending.extend(pool.submit(_run_in_worker, index) for index in islice(indices, 1))
+
+
+_run_unit: Callable[[int], object]
+
+
+def _start_worker(job: Job[object]) -> None:
+    global _run_unit  # noqa: PLW0603  (the one place where a pool's worker can keep its job)
+    _run_unit = job.run_unit
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _run_in_worker(index: int) -> object:
+    return _run_unit(index)
+
+
+def _follow_parent() -> None:
+    """End this worker when the process that started it is gone: a killed driver leaves no orphans at work."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

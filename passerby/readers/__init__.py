@@ -1,0 +1,1 @@
+"""One module for each data set's layout on disk: from a folder to a table of inputs."""

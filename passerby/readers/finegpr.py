@@ -1,0 +1,135 @@
+"""FineGPR on disk: `ID/ID_cNN_wNN_lNN_pNN.jpg` (full tree) or the same names in one folder (flat subset).
+
+Source: FineGPR (JeremyXSC/FineGPR): 1,150 identities × 36 cameras × 7 weathers × 7 illuminations, one scene an identity.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from passerby.sample import key_from_path, printable
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+CODES = {"camera_id": 36, "weather_id": 7, "illumination_id": 7, "scene_id": 9}
+"""Number of codes of each field of a name; codes count from 1."""
+
+NAME_PATTERN = (
+    r"^(?P<person_id>[0-9]{1,8})_c(?P<camera_id>[0-9]{1,3})_w(?P<weather_id>[0-9]{1,3})"
+    r"_l(?P<illumination_id>[0-9]{1,3})_p(?P<scene_id>[0-9]{1,3})(?P<rest>.*)$"
+)
+
+ViewpointBins = Literal["cardinal", "group9"]
+VIEWPOINT_BINS: tuple[ViewpointBins, ...] = ("cardinal", "group9")
+
+
+def camera_angle(camera_id: int) -> int:
+    """Give the viewpoint angle of a camera in degrees: 90 faces the camera, 180 faces image-right, 270 is the back.
+
+    Source: FineGPR's viewpoint figure: angle = (90 + 10·(c − 1)) mod 360.
+    """
+    return (90 + 10 * (camera_id - 1)) % 360
+
+
+def camera_view(camera_id: int, bins: ViewpointBins = "cardinal") -> str:
+    """Name the side of the person a camera sees: front, right, back or left, nine cameras each.
+
+    `cardinal` takes the nearest of 90, 180, 270 and 0 degrees; `group9` starts a group at each of them, as FineGPR's
+    figure brackets them (it calls 170 degrees "front", which the eye does not).
+
+    Raises:
+        ValueError: `camera_id` is not in 1…36.
+    """
+    if not 1 <= camera_id <= CODES["camera_id"]:
+        raise ValueError(f"camera code {camera_id} is outside 1…{CODES['camera_id']}")
+    start = 50 if bins == "cardinal" else 90
+    return ("front", "right", "back", "left")[(camera_angle(camera_id) - start) % 360 // 90]
+
+
+def list_images(source: Path) -> pa.Table:
+    """List FineGPR images as a table sorted by key, with what their names say.
+
+    Args:
+        source: A folder, searched at any depth, or a text file with one path a line, relative to the file's folder.
+
+    Returns:
+        Columns `key` and `path` (relative to the folder), `person_id` (four digits or more; "" where the name does not
+        parse), and `camera_id`, `weather_id`, `illumination_id`, `scene_id` (int16, 1-based as written; −1 where the name
+        does not parse). Codes are not checked here: a code out of range stays as written, for the caller to report.
+
+    Raises:
+        FileNotFoundError: `source` does not exist.
+        ValueError: no image was found.
+    """
+    paths = pa.array(map(printable, _paths(source)), pa.string())
+    if len(paths) == 0:
+        raise ValueError(f"{source} holds no image; allowed are files ending in {', '.join(IMAGE_SUFFIXES)}")
+    stems = pc.replace_substring_regex(paths, pattern=r"^.*/|\.[^./]*$", replacement="")
+    fields = pc.extract_regex(stems, pattern=NAME_PATTERN)
+    columns: dict[str, pa.Array] = {"path": paths}
+    person_id = pc.fill_null(pc.struct_field(fields, "person_id"), "")
+    columns["person_id"] = pc.if_else(pc.equal(person_id, ""), "", pc.utf8_lpad(person_id, width=4, padding="0"))
+    for name in CODES:
+        columns[name] = pc.fill_null(pc.struct_field(fields, name).cast(pa.int16()), -1)
+    columns["key"] = _keys(paths, stems, pc.struct_field(fields, "rest"))
+    table = pa.table(columns)
+    return table.take(pc.sort_indices(table, sort_keys=[("key", "ascending"), ("path", "ascending")]))
+
+
+def fraction_mask(images: pa.Table, numerator: int, denominator: int, offsets: dict[str, int]) -> np.ndarray:
+    """Mark the share numerator / denominator of every identity's images, spread evenly over view, weather and light.
+
+    An image stays where (camera + weather + illumination + the identity's offset) mod denominator < numerator; with
+    1/2 that is every other cell of the grid, so 882 of FineGPR's 1,764 images of a person, balanced in every factor.
+
+    Args:
+        images: The table of `list_images`.
+        numerator: Share to keep.
+        denominator: Of how many.
+        offsets: A (seeded) whole number for each `person_id`, so that identities do not all keep the same cells.
+
+    Returns:
+        Bool (images,).
+    """
+    cell = sum(np.asarray(images[name], dtype=np.int64) for name in ("camera_id", "weather_id", "illumination_id"))
+    person = images["person_id"].combine_chunks().dictionary_encode()
+    shift = np.array([offsets[name] % denominator for name in person.dictionary.to_pylist()], dtype=np.int64)
+    mask: np.ndarray = (cell + shift[np.asarray(person.indices)]) % denominator < numerator
+    return mask
+
+
+def _paths(source: Path) -> list[str]:
+    if source.is_file():
+        return [line for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} does not exist; give FineGPR's image folder, or a text file of image paths")
+    return list(_walk(str(source), ""))
+
+
+def _walk(folder: str, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                yield prefix + entry.name
+
+
+def _keys(paths: pa.Array, stems: pa.Array, rest: pa.Array) -> pa.Array:
+    """Take the name itself as the key where it is exactly FineGPR's and occurs once; slug and hash of the path elsewhere."""
+    is_plain = np.asarray(pc.fill_null(pc.equal(rest, ""), False))
+    encoded = stems.dictionary_encode()
+    counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
+    is_plain &= counts[np.asarray(encoded.indices)] == 1
+    if is_plain.all():
+        return stems
+    keys = stems.to_pylist()
+    for index in np.flatnonzero(~is_plain):
+        keys[index] = key_from_path(paths[int(index)].as_py())
+    return pa.array(keys, pa.string())

@@ -1,0 +1,93 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from passerby.engine import run_units
+
+
+@dataclass(frozen=True)
+class Square:
+    def run_unit(self, index: int) -> int:
+        return index * index
+
+
+@dataclass(frozen=True)
+class Die:
+    def run_unit(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@dataclass(frozen=True)
+class Fail:
+    def run_unit(self, index: int) -> int:
+        raise ValueError(f"unit {index} is impossible")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_asked_for(workers):
+    assert list(run_units(Square(), [3, 1, 2, *range(30)], workers=workers)) == [9, 1, 4, *(i * i for i in range(30))]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_a_unit_reaches_the_caller(workers):
+    with pytest.raises(ValueError, match="unit 7 is impossible"):
+        list(run_units(Fail(), [7], workers=workers))
+
+
+def test_a_killed_worker_is_said_so():
+    with pytest.raises(RuntimeError, match="worker process died"):
+        list(run_units(Die(), [0], workers=2))
+
+
+def test_no_workers_is_refused():
+    with pytest.raises(ValueError, match="workers is 0"):
+        list(run_units(Square(), [1], workers=0))
+
+
+def test_workers_end_when_their_driver_is_killed(tmp_path):
+    (tmp_path / "job.py").write_text(
+        textwrap.dedent(
+            """
+            import os, time
+            from pathlib import Path
+            from passerby.engine import run_units
+
+            class Wait:
+                def run_unit(self, index):
+                    Path(f"{os.getpid()}.pid").touch()
+                    time.sleep(600)
+
+            if __name__ == "__main__":
+                list(run_units(Wait(), range(2), workers=2))
+            """
+        )
+    )
+    driver = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path)
+    pids = wait_for(lambda: len(found := list(tmp_path.glob("*.pid"))) == 2 and [int(path.stem) for path in found])
+    driver.kill()
+    driver.wait()
+    assert wait_for(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if outcome := condition():
+            return outcome
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")

@@ -1,0 +1,37 @@
+"""The README's commands and code run, in order, in one fresh folder."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_every_command_runs(folder):
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    assert len(commands) >= 4
+    for command in commands:
+        program = Path(sys.executable).parent / command.split()[0]
+        done = subprocess.run([program, *command.split()[1:]], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_every_piece_of_code_runs(folder):
+    pieces = blocks("python")
+    assert pieces
+    for piece in pieces:
+        done = subprocess.run([sys.executable, "-c", piece], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
