@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from captioning.attributes import SLOTS
 from captioning.finegpr_inputs import Inputs, Options, words_of_codes
+from captioning.generate import SYNTHETIC
 from captioning.render import TemplateError, TemplateSet, check_templates, load_templates
-from captioning.sentence import VARIABLES, caption, phrases
+from captioning.sentence import VARIABLES, caption, examples, phrases
 from passerby import __version__
 from passerby.config import config_hash
 from passerby.images import ImageProblem, read_image
@@ -26,12 +27,6 @@ from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.write import ShardRecord, write_shard
 
 RECIPE = "finegpr-c"
-SYNTHETIC = "synthetic pedestrians"
-"""The name of our own renders as a source; cards say in words what it means."""
-SHARD_BYTES = 128 << 20
-BYTES_BESIDE_IMAGE = 3 << 10
-"""Headers, padding, JSON and text of a sample."""
-SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
 COLUMNS = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "caption")),
@@ -62,13 +57,23 @@ class Captioner:
         """The sentence patterns."""
         return load_templates(self.templates_folder, variables=VARIABLES)
 
+    def config(self) -> dict[str, Any]:
+        """Give what decides the text, for the configuration of a data set."""
+        options = {name: _plain(value) for name, value in asdict(self.options).items()}
+        return {
+            "lambda": options.pop("threshold"),
+            **options,
+            "mentioned": sorted(f"{slot}={word}" for slot, word in self.mentioned),
+            "templates_sha256": self.templates.digest,
+        }
+
     def check_templates(self) -> None:
         """Try the sentence patterns before a run.
 
         Raises:
             TemplateError: with every fault of every pattern, by file and line.
         """
-        faults = check_templates(self.templates, map(phrases, trial_mentions()))
+        faults = check_templates(self.templates, map(phrases, examples()))
         if faults:
             raise TemplateError(faults)
 
@@ -83,20 +88,24 @@ class Captioner:
             return Rejected(path, "name does not parse", "expected ID_cNN_wNN_lNN_pNN", key)
         if person_id not in self.people:
             return Rejected(path, "no attributes", f"person {person_id} has no row in the attribute table", key)
-        codes = {name: image[name] for name in CODES}
-        words = {**self.people[person_id], **words_of_codes(*codes.values(), bins=self.options.viewpoint_bins)}
+        codes = [image[name] for name in CODES]
+        words = {**self.people[person_id], **words_of_codes(*codes, bins=self.options.viewpoint_bins)}
+        return self.say(image, words)
+
+    def say(self, image: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, JsonValue] | Rejected:
+        """Caption one image by the known words of its slots: give the fields of its sample, but for those of the pixels."""
         mentioned = {slot: word for slot, word in words.items() if (slot, word) in self.mentioned}
         if not mentioned and self.options.when_empty == "exclude":
-            return Rejected(path, "nothing to mention", "no known value is rare enough for lambda", key)
-        drawn_for = key if self.options.template_per == "image" else person_id
+            return Rejected(image["path"], "nothing to mention", "no known value is rare enough for lambda", image["key"])
+        drawn_for = image["key"] if self.options.template_per == "image" else image["person_id"]
         text, template = caption(mentioned, key=drawn_for, seed=self.options.seed, templates=self.templates)
         return {
-            "key": key,
+            "key": image["key"],
             "caption": text,
             "source": self.options.source,
-            "path": path,
-            "person_id": person_id,
-            **codes,
+            "path": image["path"],
+            "person_id": image["person_id"],
+            **{name: image[name] for name in CODES},
             **{slot: words.get(slot, "") for slot in SLOTS},
             "mentioned": list(mentioned),
             "template": template,
@@ -123,21 +132,17 @@ class FineGprC:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that decides the bytes of the shards; no paths, so that equal inputs elsewhere give equal bytes."""
-        options = {name: _plain(value) for name, value in asdict(self.captioner.options).items()}
-        options["lambda"] = options.pop("threshold")
         paths = hashlib.sha256("\n".join(self.inputs.images["path"].to_pylist()).encode()).hexdigest()
         return {
             "recipe": RECIPE,
             "version": __version__,
-            **options,
+            **self.captioner.config(),
             "split": self.split,
             "shards": self.units,
             "is_decoded": self.is_decoded,
             "has_parsing": self.parsing is not None,
             "images_sha256": paths,
             "people_sha256": config_hash(dict(self.inputs.people)),
-            "mentioned": sorted(f"{slot}={word}" for slot, word in self.captioner.mentioned),
-            "templates_sha256": self.captioner.templates.digest,
         }
 
     @property
@@ -187,29 +192,10 @@ class FineGprC:
         return Sample(key, data, info.extension, ordered, text, extras)
 
 
-def trial_mentions() -> list[dict[str, str]]:
-    """Give records that together have every value, every slot alone, and every slot missing, to try sentence patterns on."""
-    longest = max(map(len, SLOTS.values()))
-    full = [{slot: words[place % len(words)] for slot, words in SLOTS.items()} for place in range(longest)]
-    alone = [{slot: word} for slot, words in SLOTS.items() for word in words]
-    without = [{slot: word for slot, word in full[0].items() if slot != missing} for missing in SLOTS]
-    return [*full, *alone, *without]
-
-
-def count_shards(folder: Path, images: pa.Table, shard_size: int = 0) -> int:
-    """Say into how many shards to cut the images: `shard_size` images each, or as many as make sizes of 64–256 MB.
-
-    Small sets are cut finer, towards 64 shards, since a streaming client needs a shard for every worker of every rank. Sizes
-    are judged by at most 1,000 images, evenly spaced, so the answer depends on nothing but the inputs.
-    """
-    if shard_size:
-        return max(1, -(-len(images) // shard_size))
-    sizes = [
-        size for path in images["path"].to_pylist()[:: 1 + len(images) // 1000] if (size := _size(folder / path))
-    ]
-    total_bytes = len(images) * (sum(sizes) / max(len(sizes), 1) + BYTES_BESIDE_IMAGE)
-    fine = min(SHARDS_WISHED, len(images) // IMAGES_A_SHARD_AT_LEAST)
-    return max(1, fine, round(total_bytes / SHARD_BYTES))
+def mean_size(folder: Path, images: pa.Table) -> float:
+    """Give the mean size in bytes of at most 1,000 images, evenly spaced; those that cannot be read count nothing."""
+    sizes = [size for path in images["path"].to_pylist()[:: 1 + len(images) // 1000] if (size := _size(folder / path))]
+    return sum(sizes) / max(len(sizes), 1)
 
 
 def slice_of(images: pa.Table, index: int, units: int) -> pa.Table:

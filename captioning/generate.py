@@ -17,6 +17,17 @@ from passerby.shards.manifest import Manifest, finalise
 from passerby.shards.write import ShardRecord, read_record
 
 CONFIG_NAME = "config.json"
+SYNTHETIC = "synthetic pedestrians"
+"""The name of our own renders as a source of images; cards say in words what it means."""
+
+SYNTHETIC_MARK = "synthetic.json"
+"""The file by which a folder of our renders is known."""
+
+SHARD_BYTES = 128 << 20
+BYTES_BESIDE_IMAGE = 4 << 10
+"""Headers, padding, JSON and text of a sample."""
+SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
+
 HARMLESS_REASONS = frozenset({"no attributes", "nothing to mention"})
 """Reasons for leaving out an input that is not bad in itself; they do not count against `max_bad`."""
 
@@ -119,6 +130,28 @@ def claim(root: Path, config: Mapping[str, Any]) -> None:
     if config_hash(before) != config_hash(config):
         difference = describe_difference(before, config)
         raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")
+
+
+def count_shards(images: int, mean_bytes: float, shard_size: int = 0) -> int:
+    """Say into how many shards to cut a data set: `shard_size` images each, or as many as make 64–256 MB each.
+
+    Small sets are cut finer, towards 64 shards, since a streaming client needs a shard for every worker of every rank.
+
+    Args:
+        images: How many there are.
+        mean_bytes: Size of an image file.
+        shard_size: Images a shard; 0 leaves it to the bytes.
+    """
+    if shard_size:
+        return max(1, -(-images // shard_size))
+    fine = min(SHARDS_WISHED, images // IMAGES_A_SHARD_AT_LEAST)
+    return max(1, fine, round(images * (mean_bytes + BYTES_BESIDE_IMAGE) / SHARD_BYTES))
+
+
+def source_name(images: Path, otherwise: str) -> str:
+    """Name the source of a folder of images: our own renders are always called so."""
+    is_ours = any((folder / SYNTHETIC_MARK).exists() for folder in (images, images.parent))
+    return SYNTHETIC if is_ours else otherwise
 
 
 def _versions() -> dict[str, str]:

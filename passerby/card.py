@@ -23,7 +23,7 @@ SIZE_CATEGORIES = (
 )
 """The Hub's size classes: an upper bound of the sample count, and its name."""
 
-FEATURE_TYPES = {"string": "string", "int16": "int16", "int32": "int32", "float": "float32", "bool": "bool"}
+FEATURE_TYPES = {"string": "string", "int16": "int16", "int32": "int32", "double": "float64", "bool": "bool"}
 """Arrow's names of types, and those of the Hub's features."""
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -61,7 +61,7 @@ def _start_worker(job: Job[object]) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def _run_in_worker(index: int) -> object:
+def _run_in_worker(index: int) -> Any:
     return _run_unit(index)
 
 

@@ -1,7 +1,6 @@
 """`gen-captions embedded-clip`: train the tiny CLIP that the package brings along, and score one."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,10 @@ Examples:
 TRAINING_SEED, TEST_SEED = 7001, 7002
 """Of people; not those of `gen-captions synthetic`, so that a demo shows the model nobody it has learnt from."""
 
-Workers = Annotated[int, typer.Option(min=1, help="Processes that render; default: one a core.")]
+VIEWS = 2
+"""Pictures of a person: more people teach more than more pictures of one."""
+
+Workers = Annotated[int, typer.Option(min=1, help="Processes that render.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,20 +41,61 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over their pictures.")] = 30,
     seed: Annotated[int, typer.Option(help="Seeds people, weights and order.")] = TRAINING_SEED,
     pictures: Annotated[Path | None, typer.Option(help="Folder to keep the renders in.")] = None,
-    workers: Workers = os.cpu_count() or 1,
+    workers: Workers = 1,
 ) -> None:
     """Render people, train a CLIP on them, and write it as an open_clip folder."""
     from captioning.embedded.card import write_training
     from captioning.embedded.data import AlbumJob, load_album
-    from captioning.embedded.model import write_model
     from captioning.embedded.train import Recipe, train_model
 
-    job, recipe = AlbumJob(identities, 2, seed), Recipe(epochs=epochs, seed=seed)
-    total = identities * job.images_per_identity
+    job, recipe = AlbumJob(identities, VIEWS, seed), Recipe(epochs=epochs, seed=seed)
+    total = identities * VIEWS
     with progress("rendering", "images") as advance:
         album = load_album(job, pictures, workers=workers, on_progress=lambda done: advance(done, total, ""))
     started_at = time.monotonic()
-    model, losses = train_model(album, recipe, on_epoch=_say_loss)
-    write_model(out, model)
+    losses = train_model(
+        out, album, recipe, on_epoch=lambda epoch, loss: typer.echo(f"epoch {epoch} of {epochs}: loss {loss:.4f}")
+    )
     write_training(out, job, recipe, losses, time.monotonic() - started_at)
     typer.echo(f"{out}: trained on {total:,} pictures; score it with gen-captions embedded-clip evaluate {out}")
+
+
+def evaluate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the model; default: the one of this package.")
+    ] = None,
+    identities: Annotated[int, typer.Option(min=1, help="How many people to test on, two pictures each.")] = 900,
+    seed: Annotated[int, typer.Option(help="Seeds the people; not the seed of training.")] = TEST_SEED,
+    pictures: Annotated[Path | None, typer.Option(help="Folder to keep the renders in.")] = None,
+    workers: Workers = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Score a CLIP on people it has never seen, and write its metrics and model card."""
+    from captioning.divide import load_phrases
+    from captioning.embedded.card import read_metrics, write_scores
+    from captioning.embedded.data import AlbumJob, load_album
+    from captioning.embedded.evaluate import evaluate as score
+    from captioning.embedded.questions import table_questions
+    from passerby.nets.clip import load_clip
+    from passerby.nets.clip_source import EMBEDDED
+
+    folder = folder or EMBEDDED
+    job = AlbumJob(identities, VIEWS, seed)
+    scorer = load_clip(weights=f"local-dir:{folder}")
+    total = identities * VIEWS
+    with progress("rendering", "images") as advance:
+        album = load_album(job, pictures, workers=workers, on_progress=lambda done: advance(done, total, ""))
+    write_scores(folder, job, score(scorer, album, table_questions(), load_phrases()))
+    evaluation = read_metrics(folder)["evaluation"]
+    if as_json:
+        typer.echo(json.dumps(evaluation))
+        return
+    for part in ("attributes", "bank"):
+        typer.echo(f"{part}: balanced accuracy (chance) of pictures that show it")
+        for name, row in evaluation[part].items():
+            typer.echo(f"  {name:<16}{row['balanced']:.3f}  ({row['chance']:.3f})  {row['pictures']:>5,}")
+    recalls = "  ".join(
+        f"{name} {share:.3f}" for name, share in evaluation["retrieval"].items() if name.startswith("R@")
+    )
+    typer.echo(f"mean {evaluation['mean']:.3f}  ({evaluation['mean_chance']:.3f})")
+    typer.echo(f"captions to pictures, of {evaluation['retrieval']['captions']:,}: {recalls}")

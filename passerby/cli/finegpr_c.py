@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from captioning.finegpr_inputs import Inputs, Options
 
 PROBLEMS_SHOWN = 10
+PROBLEMS_NAME = "problems.txt"
+"""All problems of the input, one a line, beside the shards."""
 
 EXAMPLES = """
 Examples:
@@ -59,7 +61,9 @@ def finegpr_c(
     ] = None,
     parsing: Annotated[Path | None, typer.Option(help="Folder of parsing maps to pack with the images.")] = None,
     split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
-    source: Annotated[str, typer.Option(help="Name of the image data set; FineGPR unless the images are our renders.")] = "",
+    source: Annotated[
+        str, typer.Option(help="Name of the image data set; FineGPR unless the images are our renders.")
+    ] = "",
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Stop when more than this share is unreadable.")] = 0.01,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every image fully to find hidden damage.")] = False,
     text_only: Annotated[
@@ -68,8 +72,8 @@ def finegpr_c(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Build FineGPR-C: a caption for every image from its person's attributes, after refined selecting."""
-    from captioning.finegpr_c import SYNTHETIC
     from captioning.finegpr_inputs import Options
+    from captioning.generate import source_name
     from captioning.refine import parse_threshold
 
     options = Options(
@@ -79,7 +83,7 @@ def finegpr_c(
         when_empty=when_empty,
         template_per=template_per,
         viewpoint_bins=viewpoint_bins,
-        source=source or (SYNTHETIC if (images.parent / "synthetic.json").exists() else "FineGPR"),
+        source=source or source_name(images, "FineGPR"),
     )
     inputs, captioner = _prepare(images, attributes, options, templates, probabilities)
     if not as_json:
@@ -148,7 +152,10 @@ def _show_inputs(inputs: "Inputs", captioner: "Captioner") -> None:
     for problem in inputs.problems[:PROBLEMS_SHOWN]:
         typer.echo(f"warning: {problem}", err=True)
     if len(inputs.problems) > PROBLEMS_SHOWN:
-        typer.echo(f"warning: {len(inputs.problems) - PROBLEMS_SHOWN:,} more problems in the input", err=True)
+        typer.echo(
+            f"warning: {len(inputs.problems) - PROBLEMS_SHOWN:,} more problems in the input (shards list all in {PROBLEMS_NAME})",
+            err=True,
+        )
 
 
 def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: int) -> dict[str, Any]:
@@ -163,8 +170,9 @@ def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: in
 
 
 def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> dict[str, Any]:
-    from captioning.finegpr_c import FineGprC, count_shards
-    from captioning.generate import generate
+    from captioning.finegpr_c import FineGprC, mean_size
+    from captioning.generate import count_shards, generate
+    from passerby.runtime import write_atomically
 
     folder = shards.images if shards.images.is_dir() else shards.images.parent
     recipe = FineGprC(
@@ -172,7 +180,7 @@ def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> d
         folder=folder,
         inputs=inputs,
         captioner=captioner,
-        units=count_shards(folder, inputs.images, shards.size),
+        units=count_shards(len(inputs.images), mean_size(folder, inputs.images), shards.size),
         split=shards.split,
         is_decoded=shards.is_decoded,
         parsing=shards.parsing,
@@ -186,6 +194,8 @@ def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> d
                 now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
             ),
         )
+    if inputs.problems:
+        write_atomically(shards.out / PROBLEMS_NAME, "".join(f"{problem}\n" for problem in inputs.problems).encode())
     return _report(inputs, shards.out, manifest.kept, manifest.reasons)
 
 

@@ -1,0 +1,199 @@
+"""Pack a folder of small JPEGs into one shard, beside what `tar` and WebDataset's writer take for the same members.
+
+`tar` copies files that lie ready as KEY.jpg, KEY.json and KEY.txt. WebDataset's writer finds the fields ready in memory
+and reads the images. `write_shard` reads, inspects and hashes every image, makes the fields, and writes tar and table
+safely to the disk. Each run is a process of its own, the methods take turns, and medians count: once with all inputs in
+the page cache, where hashing is most of the work, and once with none, as in the first run over a large data set.
+
+    python benchmarks/packing.py --samples 20000 --repeats 7
+"""
+
+import argparse
+import hashlib
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from passerby.images import ImageInfo, read_image
+from passerby.sample import JsonValue, Sample, encode_json
+from passerby.shards.write import write_shard
+
+COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("key", "caption")),
+        *((name, pa.int32()) for name in ("width", "height")),
+        *((name, pa.string()) for name in ("sha256", "source", "path", "person_id")),
+        ("camera_id", pa.int16()),
+    ]
+)
+
+MEMORY_SAMPLES = (5_000, 50_000)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def main() -> None:
+    """Make the inputs, run the methods in turn, and print the medians side by side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where to work, on the disk to measure")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        make_inputs(folder, options.samples)
+        fields = [make_fields(folder, index) for index in range(options.samples)]
+        methods: dict[str, Callable[[], object]] = {
+            "write_shard": partial(pack, folder, options.samples, options.samples),
+            "tar cf": partial(pack_by_tar, folder),
+            "ShardWriter": partial(pack_by_webdataset, folder, fields),
+        }
+        for is_cold in (False, True):
+            rounds = []
+            for _ in range(options.repeats):
+                rounds.append({name: measure(method, folder if is_cold else None) for name, method in methods.items()})
+            report(rounds, options.samples, "inputs on disk" if is_cold else "inputs cached")
+        print("\npeak memory of write_shard")
+        for samples in MEMORY_SAMPLES:
+            cost = measure(partial(pack, folder, samples, options.samples))
+            print(f"  {samples:>7,} samples {cost.peak_bytes / 1e6:7.0f} MB")
+
+
+def make_inputs(folder: Path, samples: int) -> None:
+    """Write `images/KEY.jpg`, and all members as files in `members/`."""
+    generator = np.random.default_rng(0)
+    pictures = [make_jpeg(generator) for _ in range(200)]
+    for name in ("images", "members"):
+        (folder / name).mkdir()
+    for index in range(samples):
+        picture = pictures[index % len(pictures)]
+        comment = b"\xff\xfe\x00\x0a%08d" % index  # makes every file another one, at no cost
+        data = picture[:2] + comment + picture[2:]
+        (folder / "images" / f"{key_of(index)}.jpg").write_bytes(data)
+        (folder / "members" / f"{key_of(index)}.jpg").write_bytes(data)
+        fields = make_fields(folder, index)
+        (folder / "members" / f"{key_of(index)}.json").write_bytes(encode_json(fields))
+        (folder / "members" / f"{key_of(index)}.txt").write_text(str(fields["caption"]))
+    print(f"{samples:,} JPEGs of {sum(map(len, pictures)) / len(pictures):,.0f} bytes")
+
+
+def make_jpeg(generator: np.random.Generator) -> bytes:
+    """Draw soft noise of the size of a person's picture, about 6 KB as JPEG."""
+    coarse = Image.fromarray(generator.integers(0, 256, (64, 32, 3), dtype=np.uint8))
+    file = BytesIO()
+    coarse.resize((128, 256), Image.Resampling.BICUBIC).save(file, "JPEG", quality=40)
+    return file.getvalue()
+
+
+def key_of(index: int) -> str:
+    """Name sample `index`."""
+    return f"{index // 20:06d}_c{index % 6}s1_{index:06d}_01"
+
+
+def make_fields(folder: Path, index: int) -> dict[str, JsonValue]:
+    """Make the fields of sample `index` once more, for the methods that find them ready."""
+    data, info = read_image(folder / "images" / f"{key_of(index)}.jpg")
+    return fields_of(index, data, info)
+
+
+def fields_of(index: int, data: bytes, info: ImageInfo) -> dict[str, JsonValue]:
+    """Make the fields of a Re-ID image with a caption."""
+    key = key_of(index)
+    return {
+        "key": key,
+        "caption": f"A young woman with long black hair wears a red jacket and carries a backpack, number {index}.",
+        "width": info.width,
+        "height": info.height,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "source": "benchmark",
+        "path": f"{key}.jpg",
+        "person_id": key[:6],
+        "camera_id": index % 6,
+    }
+
+
+def pack(folder: Path, samples: int, files: int) -> None:
+    """Pack by `write_shard`; more samples than files take the files again."""
+
+    def entries() -> Iterator[Sample]:
+        images = f"{folder}/images/"
+        for index in range(samples):
+            data, info = read_image(f"{images}{key_of(index % files)}.jpg")
+            fields = fields_of(index, data, info)
+            yield Sample(key_of(index), data, info.extension, fields, str(fields["caption"]))
+
+    write_shard(folder / "packed", "train", 0, 1, entries(), columns=COLUMNS, config_hash="")
+
+
+def pack_by_tar(folder: Path) -> None:
+    """Pack by GNU tar, the files in the order of the folder."""
+    subprocess.run(["tar", "cf", folder / "packed.tar", "-C", folder / "members", "."], check=True)
+
+
+def pack_by_webdataset(folder: Path, all_fields: list[dict[str, JsonValue]]) -> None:
+    """Pack by WebDataset's own writer."""
+    import webdataset
+
+    pattern = f"{folder}/packed-%05d.tar"
+    with webdataset.ShardWriter(pattern, maxcount=len(all_fields), maxsize=1e12, verbose=0) as writer:
+        for fields in all_fields:
+            data = (folder / "images" / f"{fields['key']}.jpg").read_bytes()
+            writer.write({"__key__": fields["key"], "jpg": data, "json": fields, "txt": fields["caption"]})
+
+
+def measure(method: Callable[[], object], uncached: Path | None = None) -> Cost:
+    """Run `method` in a process of its own, forked so that imports do not count; forget the cached files of a folder."""
+    os.sync()  # or else what another run left to write would be written now
+    for path in uncached.rglob("*") if uncached is not None else ():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+    started_at = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            method()
+            status = 0
+        finally:
+            os._exit(status)
+    _, status, usage = os.wait4(child, 0)
+    if status:
+        raise RuntimeError(f"a method failed with status {status}")
+    return Cost(time.perf_counter() - started_at, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def report(costs: list[dict[str, Cost]], samples: int, title: str) -> None:
+    """Print the median of each method, and how `write_shard` compares."""
+    wall, cpu = (
+        {name: statistics.median(getattr(cost[name], what) for cost in costs) for name in costs[0]}
+        for what in ("wall_seconds", "cpu_seconds")
+    )
+    print(f"\n{title:<16}{'wall s':>9}{'CPU s':>9}{'samples/s':>12}", end="")
+    print(f"{'write_shard is faster by (wall, CPU)':>40}")
+    for name in wall:
+        speed = samples / wall[name]
+        ratios = f"{wall[name] / wall['write_shard']:.2f}x, {cpu[name] / cpu['write_shard']:.2f}x"
+        print(f"{name:<16}{wall[name]:>9.2f}{cpu[name]:>9.2f}{speed:>12,.0f}{ratios:>40}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The feature cache: what the model said, kept so that new phrases, thresholds and templates cost no second look.
+
+One Arrow file a shard under `ROOT/embeddings/`, features as 16-bit floats (1.3 GB for 1.28 million images at width
+512), read through a memory map. Text features are kept the same way, with the prompts as keys, so that a cache of
+another phrase bank shows by its keys.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from passerby.config import describe_difference
+from passerby.runtime import atomic_file
+
+_SCORER_KEY = b"passerby.scorer"
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The features of one shard."""
+
+    keys: tuple[str, ...]
+    """In the order of the rows of the shard's table that were encoded; of texts, the prompts."""
+
+    features: NDArray[np.float16]
+    """(keys, width), of unit length but for rounding."""
+
+
+def embeddings_path(root: Path, name: str) -> Path:
+    """Say where the features of shard `name` (or of the texts) lie."""
+    return root / "embeddings" / f"{name}.arrow"
+
+
+def write_embeddings(path: Path, embeddings: Embeddings, scorer: Mapping[str, str]) -> None:
+    """Write features, whole or not at all.
+
+    Args:
+        path: Its folder is made where missing.
+        embeddings: Keys and features; the same ones give the same bytes.
+        scorer: `Scorer.identity` of the model that made them.
+
+    Raises:
+        ValueError: there is not one feature vector a key.
+    """
+    keys, features = embeddings.keys, np.ascontiguousarray(embeddings.features, dtype=np.float16)
+    if features.ndim != 2 or len(features) != len(keys):
+        raise ValueError(f"features of shape {features.shape} for {len(keys)} keys; there must be a row a key")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
+    table = pa.table({"key": pa.array(keys, pa.string()), "features": vectors})
+    table = table.replace_schema_metadata({_SCORER_KEY: json.dumps(dict(scorer), sort_keys=True).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_embeddings(path: Path, scorer: Mapping[str, str], keys: Sequence[str] | None = None) -> Embeddings:
+    """Read features that this scorer made of these keys; they stay on disk until they are used.
+
+    Args:
+        path: What `write_embeddings` wrote.
+        scorer: `Scorer.identity` of the model whose features are wanted.
+        keys: The keys they must have, in order; by default any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no cache of ours, or another model's, or of other keys.
+    """
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            table = reader.read_all()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no whole feature cache ({error}); delete it and run again") from error
+    made_by = (table.schema.metadata or {}).get(_SCORER_KEY)
+    if made_by is None or table.column_names != ["key", "features"]:
+        raise ValueError(f"{path} is no feature cache of ours: it has the columns {table.column_names}")
+    made_with = json.loads(made_by)
+    if made_with != dict(scorer):
+        difference = describe_difference(made_with, dict(scorer))
+        raise ValueError(f"{path} holds features of another model ({difference}); delete it, or use that one")
+    found = tuple(table["key"].to_pylist())
+    if keys is not None and found != tuple(keys):
+        raise ValueError(f"{path} holds other keys ({_first_difference(found, keys)}); delete it and run again")
+    width = table.schema.field("features").type.list_size
+    vectors = table["features"].combine_chunks()  # one chunk, as written: no copy
+    return Embeddings(found, vectors.flatten().to_numpy().reshape(len(found), width))
+
+
+def _first_difference(found: Sequence[str], wanted: Sequence[str]) -> str:
+    for row, (there, here) in enumerate(zip(found, wanted, strict=False)):
+        if there != here:
+            return f"row {row} is {there!r} there, {here!r} here"
+    return f"{len(found)} there, {len(wanted)} here"

@@ -1,0 +1,102 @@
+"""One captioned image, the key that names it, and its fields as JSON."""
+
+import json
+import posixpath
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
+"""No dot (it ends the key for WebDataset), no slash (never a path), short enough for one USTAR header."""
+
+JsonValue = str | int | float | bool | list[str] | list[int] | list[float]
+"""What a field may hold: flat and never null, since libraries infer types from the first samples."""
+
+_SCALARS = frozenset({str, int, float, bool})
+_HASH_BYTES = 6
+"""48 bits: of a million files that share one slug, two have one key with a chance of 1 in 500."""
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its caption and what is known about it."""
+
+    key: str
+    """Unique over the whole data set; see `key_from_path`."""
+
+    image: bytes
+    """The source file as it is, never re-encoded."""
+
+    image_extension: str
+    """`jpg`, `png` or `webp`, as `passerby.images.inspect_image` names the format found in the bytes."""
+
+    fields: Mapping[str, JsonValue]
+    """Everything else that is known, the same names and types in every sample of a data set."""
+
+    caption: str
+    """One line of text, not empty."""
+
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    """Further members by extension, such as `parsing.png`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An input that does not enter the data set, and why."""
+
+    path: str
+    reason: str
+    """One of few words to count by, such as `truncated`."""
+
+    detail: str
+    """The sentence for whoever mends it."""
+
+    key: str = ""
+
+
+def key_from_path(relative_path: str) -> str:
+    """Name a sample after its file, so that neither order nor number of the files matters.
+
+    The stem of a `.jpg` that is a key already is taken as it is. Any other path becomes its slug, cut from
+    the left, and a hash of the whole path, so that distinct paths have distinct keys.
+
+    >>> key_from_path("0002_c1s1_000451_03.jpg")
+    '0002_c1s1_000451_03'
+    >>> key_from_path("query/0002_c1s1_000451_03.jpg")
+    'query-0002_c1s1_000451_03-7d752a32e2d2'
+    """
+    stem = relative_path.removesuffix(".jpg")
+    if stem != relative_path and KEY_PATTERN.fullmatch(stem):
+        return stem
+    digest = blake2b(relative_path.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES).hexdigest()
+    folded = unicodedata.normalize("NFKD", posixpath.splitext(relative_path)[0]).encode("ascii", "ignore")
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", folded.decode())[-(79 - len(digest)) :].strip("-")
+    return f"{slug}-{digest}" if slug else digest
+
+
+def encode_json(fields: Mapping[str, JsonValue]) -> bytes:
+    """Encode `fields` as compact UTF-8 JSON, in their order.
+
+    Raises:
+        ValueError: a value is null, not a number, nested, or text that UTF-8 cannot hold.
+    """
+    for name, value in fields.items():
+        if type(value) not in _SCALARS and not _is_flat_list(value):
+            raise ValueError(f"field {name} is {value!r}; allowed are text, numbers, booleans, lists of them")
+    try:
+        return _encoder.encode(dict(fields)).encode()
+    except ValueError as error:
+        raise ValueError(f"cannot encode {dict(fields)!r} as JSON: {error}") from error
+
+
+def printable(text: str) -> str:
+    r"""Escape what UTF-8 cannot hold: a file name in another encoding reads `caf\udce9.jpg`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_flat_list(value: object) -> bool:
+    return type(value) is list and all(type(element) in _SCALARS for element in value)

@@ -1,0 +1,228 @@
+"""The manifest of a data set: its shards, what they hold, how they were made. It is written last of all."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from passerby.runtime import atomic_file, write_atomically
+from passerby.shards.table import read_rows
+from passerby.shards.write import ShardRecord, meta_path, parse_record, read_record, shard_name, tar_path
+
+FORMAT, VERSION = "passerby", 1
+"""What a manifest says it is; the version grows when older code could misread it."""
+
+MANIFEST_NAME = "manifest.json"
+QUARANTINE_NAME = "quarantine.parquet"
+QUARANTINE_COLUMNS = ["key", "path", "reason", "detail"]
+QUARANTINE_SCHEMA = pa.schema([("shard", pa.string()), *((name, pa.string()) for name in QUARANTINE_COLUMNS)])
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a data set says of itself; `passerby.shards.verify` finds out whether it is true."""
+
+    split: str
+    """Such as `train`."""
+
+    shards: tuple[ShardRecord, ...]
+    """All shards of the split, in order."""
+
+    tables: Mapping[str, str]
+    """Hash (sha256, hexadecimal) of the table in `meta/` of each shard, by the shard's name."""
+
+    totals: Mapping[str, Any]
+    """The sums over the shards as they are stored; see `totals_of`."""
+
+    header: Mapping[str, Any]
+    """How the data set was made: configuration, versions, sources, whatever its maker tells."""
+
+    @property
+    def kept(self) -> int:
+        """Samples."""
+        return sum(record.kept for record in self.shards)
+
+    @property
+    def quarantined(self) -> int:
+        """Inputs left out."""
+        return sum(self.reasons.values())
+
+    @property
+    def seen(self) -> int:
+        """All inputs."""
+        return self.kept + self.quarantined
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Inputs left out, by reason."""
+        reasons: Mapping[str, int] = totals_of(self.shards)["reasons"]
+        return reasons
+
+
+def finalise(root: Path, split: str, of: int, header: Mapping[str, Any]) -> Manifest:
+    """Turn `of` finished shards into a data set: write `sizes.json`, the quarantine, and the manifest.
+
+    Args:
+        root: folder of the data set.
+        split: such as `train`.
+        of: number of shards.
+        header: what the manifest shall say on how the data set was made; JSON.
+
+    Raises:
+        FileNotFoundError: shards are not done.
+        ValueError: shards of several configurations, files of other shards, a key in two shards, or a header that
+            claims a name of the manifest's own.
+    """
+    if of < 1:
+        raise ValueError(f"of is {of}; a data set has at least 1 shard")
+    found = [read_record(root, split, index, of) for index in range(of)]
+    records = tuple(record for record in found if record is not None)
+    if len(records) < of:
+        missing = [shard_name(split, index, of) for index, record in enumerate(found) if record is None]
+        raise FileNotFoundError(f"{root} lacks {len(missing)} of {of} shards ({_listed(missing)}); run again")
+    hashes = sorted({record.config_hash for record in records})
+    if len(hashes) > 1:
+        raise ValueError(f"{root} mixes shards of the configurations {hashes}; make it anew in an empty folder")
+    names = [record.name for record in records]
+    if strangers := unlisted_files(root, names):
+        raise ValueError(f"{root} holds files of no shard of this data set: {_listed(strangers)}; delete them")
+    for key, shards in duplicate_keys(root, names)[:1]:
+        raise ValueError(f"the key {key} is there {len(shards)} times, in {_listed(sorted(set(shards)))}")
+    manifest = Manifest(
+        split, records, {name: hash_table(root, name) for name in names}, totals_of(records), dict(header)
+    )
+    own = {"format": FORMAT, "version": VERSION, "split": split, **manifest.totals}
+    lists = {"shards": [asdict(record) for record in records], "tables": manifest.tables}
+    if claimed := sorted({*own, *lists} & header.keys()):
+        raise ValueError(f"header must not hold {claimed}, which are the manifest's own")
+    write_atomically(root / "data" / "sizes.json", _encode(sizes_of(records)))
+    _write_quarantine(root, names)
+    write_atomically(root / MANIFEST_NAME, _encode({**own, **header, **lists}))
+    return manifest
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read the manifest of a data set.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is malformed, of another version, or names a file that is no shard's.
+    """
+    path = root / MANIFEST_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{root} is no data set: it has no {MANIFEST_NAME}; if a run made it, let it finish")
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is malformed: {error}") from None
+    if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} is not the manifest of a passerby data set")
+    version, split, shards, tables = (stored.pop(name, None) for name in ("version", "split", "shards", "tables"))
+    if version != VERSION:
+        raise ValueError(f"{path} has version {version}; this passerby reads version {VERSION}")
+    if not isinstance(split, str) or not isinstance(shards, list) or not shards:
+        raise ValueError(f"{path} is malformed: it names no split, or no list of shards")
+    try:
+        records = tuple(map(parse_record, shards))
+        expected = [shard_name(split, index, len(records)) for index in range(len(records))]
+    except ValueError as error:
+        raise ValueError(f"{path} is malformed: {error}") from None
+    if [record.name for record in records] != expected:
+        raise ValueError(f"{path} is malformed: its shards are not {_listed(expected)} in this order")
+    if not isinstance(tables, dict) or [*tables] != expected:
+        raise ValueError(f"{path} is malformed: it does not name one table for each shard")
+    totals = {name: stored.pop(name, None) for name in totals_of(records)}
+    return Manifest(split, records, tables, totals, stored)
+
+
+def totals_of(records: Iterable[ShardRecord]) -> dict[str, Any]:
+    """Sum over shards: inputs seen, kept, quarantined and why, and the size of the tars in bytes."""
+    reasons: Counter[str] = Counter()
+    kept = size_bytes = 0
+    for record in records:
+        reasons.update(record.reasons)
+        kept += record.kept
+        size_bytes += record.size_bytes
+    quarantined = reasons.total()
+    return {
+        "seen": kept + quarantined,
+        "kept": kept,
+        "quarantined": quarantined,
+        "reasons": dict(sorted(reasons.items())),
+        "size_bytes": size_bytes,
+    }
+
+
+def sizes_of(records: Iterable[ShardRecord]) -> dict[str, int]:
+    """Give the content of `sizes.json`: the number of samples in each tar, which open_clip adds up."""
+    return {f"{record.name}.tar": record.kept for record in records}
+
+
+def unlisted_files(root: Path, names: Iterable[str]) -> list[str]:
+    """List what lies in `data/` and `meta/` beside the shards named; other clients would read it as data."""
+    expected = {root / "data" / "sizes.json"}
+    for name in names:
+        expected |= {tar_path(root, name), meta_path(root, name)}
+    found = [path for folder in ("data", "meta") for path in (root / folder).glob("[!.]*")]
+    return sorted(str(path.relative_to(root)) for path in found if path not in expected)
+
+
+def hash_table(root: Path, name: str) -> str:
+    """Hash the table of a shard: sha256 in hexadecimal."""
+    with meta_path(root, name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def duplicate_keys(root: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Find the keys that several samples have, each with the shards they lie in.
+
+    Takes 8 bytes a sample: hashes are compared first, and keys only where hashes meet.
+    """
+    hashes = np.sort(np.concatenate([hash_keys(read_keys(root, name)) for name in names]))
+    suspects = frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    shards_of: dict[str, list[str]] = {}
+    if suspects:
+        for name in names:
+            for key in read_keys(root, name):
+                if hash(key) in suspects:
+                    shards_of.setdefault(key, []).append(name)
+    return [(key, shards) for key, shards in sorted(shards_of.items()) if len(shards) > 1]
+
+
+def read_keys(root: Path, name: str) -> list[str]:
+    """Read the keys of a shard's samples, in order."""
+    keys: list[str] = read_rows(meta_path(root, name), "kept", ["key"])["key"].to_pylist()
+    return keys
+
+
+def hash_keys(keys: Sequence[str]) -> np.ndarray:
+    """Hash each key to 64 bits, Int64 (keys,), by Python's own hash, which is another in every process."""
+    return np.fromiter(map(hash, keys), np.int64, len(keys))
+
+
+def read_quarantine(root: Path, name: str) -> pa.Table:
+    """Read the rows that a shard gives to the quarantine."""
+    rows = read_rows(meta_path(root, name), "rejected", QUARANTINE_COLUMNS)
+    return rows.add_column(0, "shard", pa.array([name] * len(rows), pa.string())).cast(QUARANTINE_SCHEMA)
+
+
+def _write_quarantine(root: Path, names: Iterable[str]) -> None:
+    path = root / QUARANTINE_NAME
+    with atomic_file(path) as file, pq.ParquetWriter(file, QUARANTINE_SCHEMA, compression="zstd") as writer:
+        for name in names:
+            writer.write_table(read_quarantine(root, name))
+
+
+def _encode(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,46 @@
+"""Read a finished shard back, input by input and in order, to make another of it."""
+
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from passerby.sample import Rejected
+from passerby.shards.table import layout_of
+from passerby.shards.write import meta_path, tar_path
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One sample as it lies in a shard."""
+
+    fields: Mapping[str, Any]
+    """What its JSON holds."""
+    image: bytes
+    image_extension: str
+    extras: Mapping[str, bytes]
+    """Further members by extension, such as `parsing.png`."""
+
+
+def read_stored(root: Path, name: str) -> Iterator[Stored | Rejected]:
+    """Yield every input of shard `name`, kept or rejected; memory does not grow with them."""
+    with pq.ParquetFile(meta_path(root, name)) as table, tar_path(root, name).open("rb") as file:
+        field_names, member_names = layout_of(table.schema_arrow)
+        extra_names = [member for member in member_names if member not in ("image", "json", "txt")]
+        tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+        def content(row: Mapping[str, Any], member: str) -> bytes:
+            start = row[f"{member}_offset"]
+            return tar[start : start + row[f"{member}_size"]]
+
+        for batch in table.iter_batches(1024):
+            for row in batch.to_pylist():
+                if row["status"] == "rejected":
+                    yield Rejected(row["path"], row["reason"], row["detail"], row["key"] or "")
+                    continue
+                fields = {field: row[field] for field in field_names}
+                extras = {member: content(row, member) for member in extra_names}
+                yield Stored(fields, content(row, "image"), row["image_extension"], extras)

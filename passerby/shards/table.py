@@ -1,0 +1,174 @@
+"""The table of a shard: a row for every input, samples and inputs left out alike, in the order they came."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from passerby.sample import Rejected, Sample, printable
+
+REQUIRED_COLUMNS = ("key", "caption", "sha256", "path")
+"""Fields of every data set: what `verify` checks a sample by, and the file it came from."""
+
+STATUS_COLUMNS = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+"""`kept` or `rejected`; and for what was rejected, why."""
+
+_ROWS_A_GROUP = 4096
+_SCALARS: Mapping[Callable[[pa.DataType], bool], type] = {
+    pa.types.is_string: str,
+    pa.types.is_integer: int,
+    pa.types.is_float64: float,
+    pa.types.is_boolean: bool,
+}
+
+
+class TableWriter:
+    """Take one row at a time, hold it to the columns, and write rows in groups.
+
+    Args:
+        file: where the Parquet goes.
+        columns: names, order and types of every sample's fields.
+
+    Raises:
+        ValueError: a required column is missing, or a type would change values on their way to JSON and back.
+    """
+
+    def __init__(self, file: BinaryIO, columns: pa.Schema) -> None:
+        for name in REQUIRED_COLUMNS:
+            if name not in columns.names or columns.field(name).type != pa.string():
+                raise ValueError(f"columns must hold {name} as a string; they are {columns.names}")
+        _schema(columns, ())
+        self._file = file
+        self._columns = columns
+        self._names = tuple(columns.names)
+        self._types = tuple(map(_python_type, columns))
+        self._elements = {column.name: _element_type(column) for column in columns if pa.types.is_list(column.type)}
+        self._extras: tuple[str, ...] | None = None  # known from the first sample on
+        self._rows: list[tuple[object, ...]] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def check(self, sample: Sample) -> None:
+        """Refuse a sample whose fields do not fit the columns, or whose extras are not those of the first.
+
+        Raises:
+            ValueError: a field is missing, too many, or of another type.
+        """
+        names, values = tuple(sample.fields), sample.fields.values()
+        if names != self._names:
+            raise ValueError(f"sample {sample.key} has the fields {names}; the columns are {self._names}")
+        if tuple(map(type, values)) != self._types:
+            for name, value, expected in zip(names, values, self._types, strict=True):
+                if type(value) is not expected:
+                    raise ValueError(f"sample {sample.key}: {name} is {value!r}; the column takes {expected.__name__}")
+        for name, expected in self._elements.items():
+            value = sample.fields[name]
+            if isinstance(value, list) and not all(type(element) is expected for element in value):
+                raise ValueError(f"sample {sample.key}: {name} is {value!r}; the column takes {expected.__name__}s")
+        if self._extras is None:
+            self._extras = tuple(sample.extras)
+        elif tuple(sample.extras) != self._extras:
+            raise ValueError(f"sample {sample.key} brings {[*sample.extras]}, the ones before it {[*self._extras]}")
+
+    def add_kept(self, sample: Sample, places: Sequence[tuple[int, int]]) -> None:
+        """Add the row of a checked sample; `places` are (offset, size) of image, JSON, text and extras."""
+        numbers = (number for place in places for number in place)
+        self._add(("kept", None, None, *sample.fields.values(), sample.image_extension, *numbers))
+
+    def add_rejected(self, rejected: Rejected) -> None:
+        """Add the row of an input that is left out."""
+        known = {"key": rejected.key or None, "path": printable(rejected.path)}
+        self._add(("rejected", rejected.reason, printable(rejected.detail), *map(known.get, self._names)))
+
+    def flush(self) -> None:
+        """Write the rows that are left, after the last of all.
+
+        Raises:
+            ValueError: a number is too large for its column.
+        """
+        if self._rows or self._writer is None:
+            self._write_rows()
+
+    def finish(self, metadata: Mapping[bytes, bytes]) -> None:
+        """Put `metadata` into the footer."""
+        assert self._writer is not None, "flush comes first"
+        self._writer.add_key_value_metadata(metadata)
+
+    def close(self) -> None:
+        """Write the footer, if anything was written."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, row: tuple[object, ...]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= _ROWS_A_GROUP and self._extras is not None:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        if self._writer is None:
+            schema = _schema(self._columns, self._extras or ())
+            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+        schema = self._writer.schema
+        width = len(schema)
+        rows = [row + (None,) * (width - len(row)) for row in self._rows]  # what is left out has no members
+        columns = zip(*rows, strict=True) if rows else [()] * width
+        try:
+            arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+        except (pa.ArrowInvalid, OverflowError) as error:
+            raise ValueError(f"a number is too large for its column: {error}") from error
+        self._writer.write(pa.record_batch(arrays, schema=schema))
+        self._rows.clear()
+
+
+def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the rows of one status, `kept` or `rejected`, with some columns or all.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: the table is damaged, or lacks a column.
+    """
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names if columns is None else columns
+        unknown = [name for name in names if name not in file.schema_arrow.names]
+        if unknown:
+            raise ValueError(f"{path} has no columns {unknown}; it has {file.schema_arrow.names}")
+        table = file.read(list({"status": None, **dict.fromkeys(names)}))
+    return table.filter(pc.equal(table["status"], status)).select(names)
+
+
+def layout_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Give the names of the samples' fields in a table, and of their members: `image json txt` and extras."""
+    names = schema.names
+    middle = names.index("image_extension")
+    return names[len(STATUS_COLUMNS) : middle], [name.removesuffix("_offset") for name in names[middle + 1 :: 2]]
+
+
+def _schema(columns: pa.Schema, extras: Sequence[str]) -> pa.Schema:
+    places = [
+        (f"{member}_{what}", pa.int64()) for member in ("image", "json", "txt", *extras) for what in ("offset", "size")
+    ]
+    schema = pa.schema([*STATUS_COLUMNS, *columns, ("image_extension", pa.string()), *places])
+    if len(set(schema.names)) < len(schema.names):
+        taken = sorted(name for name in set(schema.names) if schema.names.count(name) > 1)
+        raise ValueError(f"the columns {taken} are there twice, or are the table's own; rename them")
+    return schema
+
+
+def _python_type(column: pa.Field) -> type:
+    """Say what type of value a column takes, so that value, JSON and column tell the same."""
+    return list if pa.types.is_list(column.type) else _scalar_type(column)
+
+
+def _element_type(column: pa.Field) -> type:
+    return _scalar_type(column.type.value_field.with_name(column.name))
+
+
+def _scalar_type(column: pa.Field) -> type:
+    for is_kind, kind in _SCALARS.items():
+        if is_kind(column.type):
+            return kind
+    raise ValueError(
+        f"column {column.name} is {column.type}; allowed are string, integers, double, bool, lists of these"
+    )

@@ -1,0 +1,237 @@
+"""Write one shard: a tar of samples, and a table with a row for every input and the place of every member.
+
+The table comes last, and its footer holds the shard's record: where that is, the shard is done. The same
+entries give the same bytes, anywhere and at any time.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from passerby.runtime import atomic_file, remove_stale_temporaries
+from passerby.sample import Rejected, Sample, encode_json
+from passerby.shards.table import TableWriter
+from passerby.shards.tar import TarWriter
+
+SHARD_PATTERN = re.compile(r"(?P<split>[a-z][a-z0-9_]{0,39})-(?P<index>[0-9]{5,7})-of-(?P<of>[0-9]{5,7})")
+"""A shard's name. What a file says is matched against it before it becomes a path."""
+
+RECORD_KEY = b"passerby.shard"
+"""Where the record lies in the footer of a table."""
+
+IMAGE_EXTENSIONS = ("jpg", "png", "webp")
+
+_RECORD_TYPES = {
+    "name": str,
+    "kept": int,
+    "reasons": dict,
+    "first_key": str,
+    "last_key": str,
+    "size_bytes": int,
+    "sha256": str,
+    "config_hash": str,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """What a shard holds, in counts and in bytes."""
+
+    name: str
+    """Such as `train-00003-of-00064`: split, index, and number of shards of the split."""
+
+    kept: int
+    """Samples in the tar."""
+
+    reasons: Mapping[str, int]
+    """Inputs left out, by reason."""
+
+    first_key: str
+    """Empty where nothing was kept; so is `last_key`."""
+
+    last_key: str
+    size_bytes: int
+    """Of the tar."""
+
+    sha256: str
+    """Of the tar, in hexadecimal."""
+
+    config_hash: str
+    """Names the configuration that decided every byte."""
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could become a path outside the data set."""
+        if not SHARD_PATTERN.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} names no shard; names are like train-00003-of-00064")
+
+    @property
+    def index(self) -> int:
+        """Number of the shard in its split, from 0."""
+        return int(self.name.split("-")[1])
+
+    @property
+    def split(self) -> str:
+        """What comes before the numbers."""
+        return self.name.split("-")[0]
+
+    @property
+    def quarantined(self) -> int:
+        """Inputs left out."""
+        return sum(self.reasons.values())
+
+
+def shard_name(split: str, index: int, of: int) -> str:
+    """Name shard `index` of the `of` shards of a split.
+
+    Raises:
+        ValueError: `split` cannot stand in a file name, or there is no such shard.
+    """
+    name = f"{split}-{index:05d}-of-{of:05d}"
+    if not SHARD_PATTERN.fullmatch(name) or not 0 <= index < of:
+        raise ValueError(f"{name!r} names no shard: splits are lower-case words such as 'train', shards count from 0")
+    return name
+
+
+def tar_path(root: Path, name: str) -> Path:
+    """Say where the tar of a shard lies."""
+    return root / "data" / f"{name}.tar"
+
+
+def meta_path(root: Path, name: str) -> Path:
+    """Say where the table of a shard lies."""
+    return root / "meta" / f"{name}.parquet"
+
+
+def write_shard(
+    root: Path,
+    split: str,
+    index: int,
+    of: int,
+    entries: Iterable[Sample | Rejected],
+    *,
+    columns: pa.Schema,
+    config_hash: str,
+) -> ShardRecord:
+    """Write shard `index` of `of` under `root`: `entries` in their order, few of them in memory at a time.
+
+    A shard that this configuration has finished already is left as it is.
+
+    Args:
+        root: folder of the data set.
+        split: such as `train`.
+        index: number of the shard, from 0.
+        of: number of shards of the split.
+        entries: samples, and inputs that are left out.
+        columns: names, order and types of every sample's fields. `key`, `caption`, `sha256` (of the image, in
+            hexadecimal) and `path` are among them.
+        config_hash: names the configuration that decides every byte.
+
+    Raises:
+        ValueError: a sample that could not be read back as it is, or whose key is taken.
+    """
+    name = shard_name(split, index, of)
+    before = read_record(root, split, index, of)
+    if before is not None and before.config_hash == config_hash:
+        return before  # done, perhaps a moment ago by another run into the same folder
+    if before is not None:
+        meta_path(root, name).unlink()  # another configuration's record must not vouch for the tar that comes now
+    for path in (tar_path(root, name), meta_path(root, name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(path.parent)
+    with atomic_file(meta_path(root, name)) as meta_file, closing(TableWriter(meta_file, columns)) as table:
+        with atomic_file(tar_path(root, name)) as tar_file:
+            tar = TarWriter(tar_file)
+            keys, reasons = _write_entries(entries, tar, table)
+        record = ShardRecord(
+            name=name,
+            kept=len(keys),
+            reasons=dict(sorted(reasons.items())),
+            first_key=next(iter(keys), ""),
+            last_key=next(reversed(keys), ""),
+            size_bytes=tar.size_bytes,
+            sha256=tar.sha256,
+            config_hash=config_hash,
+        )
+        table.finish({RECORD_KEY: json.dumps(asdict(record)).encode()})
+    return record
+
+
+def read_record(root: Path, split: str, index: int, of: int) -> ShardRecord | None:
+    """Read the record of a shard that is done: it is in the table, and the tar is there and has its size."""
+    name = shard_name(split, index, of)
+    try:
+        record = read_footer(meta_path(root, name))
+        size_bytes = tar_path(root, name).stat().st_size
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if (record.name, record.size_bytes) == (name, size_bytes) else None
+
+
+def read_footer(path: Path) -> ShardRecord:
+    """Read the record in a table's footer.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it is damaged, or no shard's.
+    """
+    stored = (pq.read_metadata(path).metadata or {}).get(RECORD_KEY)
+    if stored is None:
+        raise ValueError(f"{path} is not the table of a shard")
+    return parse_record(json.loads(stored))
+
+
+def parse_record(stored: object) -> ShardRecord:
+    """Make a record of what JSON held.
+
+    Raises:
+        ValueError: it is no record, or its name is none of a shard.
+    """
+    if not isinstance(stored, dict) or stored.keys() != _RECORD_TYPES.keys():
+        raise ValueError(f"a shard's record has the fields {[*_RECORD_TYPES]}, got {stored!s:.200}")
+    for name, expected in _RECORD_TYPES.items():
+        if type(stored[name]) is not expected:
+            raise ValueError(f"a shard's {name} is {stored[name]!r}, which is no {expected.__name__}")
+    for reason, count in stored["reasons"].items():
+        if type(count) is not int:
+            raise ValueError(f"a shard has {count!r} inputs that are {reason}, which is no int")
+    return ShardRecord(**stored)
+
+
+def _write_entries(
+    entries: Iterable[Sample | Rejected], tar: TarWriter, table: TableWriter
+) -> tuple[dict[str, None], Counter[str]]:
+    """Write all entries; give the keys in order, and how many inputs were left out, by reason."""
+    keys: dict[str, None] = {}
+    reasons: Counter[str] = Counter()
+    for entry in entries:
+        if isinstance(entry, Rejected):
+            table.add_rejected(entry)
+            reasons[entry.reason] += 1
+            continue
+        if entry.key in keys:
+            raise ValueError(f"two samples have the key {entry.key}; keys must be unique")
+        keys[entry.key] = None
+        table.check(entry)
+        table.add_kept(entry, tar.add(entry.key, _members(entry)))
+    table.flush()
+    tar.finish()
+    return keys, reasons
+
+
+def _members(sample: Sample) -> list[tuple[str, bytes]]:
+    """Give the members of a sample in their order: image, JSON, text, extras."""
+    if sample.caption.splitlines() != [sample.caption] or sample.caption.isspace():
+        raise ValueError(f"sample {sample.key}: caption {sample.caption!r} must be one line of text")
+    if (sample.fields["key"], sample.fields["caption"]) != (sample.key, sample.caption):
+        raise ValueError(f"sample {sample.key}: the fields key and caption must be those of the sample")
+    if sample.image_extension not in IMAGE_EXTENSIONS:
+        raise ValueError(f"sample {sample.key} is a {sample.image_extension!r}; allowed are {IMAGE_EXTENSIONS}")
+    json_and_text = [("json", encode_json(sample.fields)), ("txt", sample.caption.encode())]
+    return [(sample.image_extension, sample.image), *json_and_text, *sample.extras.items()]
