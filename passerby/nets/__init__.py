@@ -1,0 +1,1 @@
+"""Networks: image-text towers, backbones, and how pixels get into them."""

@@ -1,0 +1,217 @@
+"""LUPerson, or any folder of person crops, however it lies on disk: five kinds, found by looking.
+
+flat     IMAGES/*.jpg, with or without a list of names, such as the quality-sorted `CFS_list.pkl` of TransReID-SSL
+tree     COUNTRY/CITY/VIDEO/00000012_0003.jpg at any depth, as LUPerson's own scripts make it
+lmdb     `data.mdb` with `keys.pkl`, values are encoded images
+tars     WebDataset shards, ours or others'
+arrow    `LUPerson_train.arrow`, as UniPT publishes LUPerson-T
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from passerby.images import read_image
+from passerby.readers.containers import ArrowSource, LmdbSource, TarSource, open_arrow, open_lmdb, open_tars
+from passerby.readers.inputs import IMAGE_SUFFIXES, build_inputs
+from passerby.readers.unpickle import load_plain
+from passerby.sample import printable
+
+SourceKind = Literal["flat", "tree", "lmdb", "tars", "arrow"]
+
+_OUTSIDE_PATTERN = r"^/|(^|/)\.\.(/|$)|\x00"
+"""Names that would lead out of the image folder; a list comes from strangers."""
+
+
+class Source(Protocol):
+    """Images to caption. Picklable; opens what it reads lazily in each process."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """How the images lie on disk."""
+        ...
+
+    @property
+    def inputs(self) -> pa.Table:
+        """One row an image, sorted by key: the columns of `readers.inputs.build_inputs`."""
+        ...
+
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """Give the encoded image of one row of `inputs`.
+
+        Raises:
+            passerby.images.ImageProblem: it cannot be had.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Image files under one folder."""
+
+    folder: Path
+    inputs: pa.Table
+    kind: Literal["flat", "tree"]
+
+    def read(self, row: Mapping[str, Any]) -> bytes:
+        """Give the bytes of one row's file.
+
+        Raises:
+            ImageProblem: the file is missing, or no whole image.
+        """
+        return read_image(self.folder / row["path"])[0]
+
+
+def open_source(
+    path: Path, *, kind: SourceKind | Literal["auto"] = "auto", names: Path | None = None, keep: int | None = None
+) -> Source:
+    """Open images of any of the five kinds.
+
+    Args:
+        path: A folder, or one `.tar` or `.arrow` file.
+        kind: What it is; `auto` looks.
+        names: The images to use, best first: a text file with one name a line or a pickled list, relative to the image
+            folder; in case of an LMDB its keys. A name given twice counts once. Every name stays an input, be the image
+            there or not.
+        keep: Use only the first so many, of the names or else of the images in order of their keys.
+
+    Raises:
+        FileNotFoundError: `path` or `names` does not exist.
+        ValueError: nothing of the kind is there, or an option does not fit it.
+    """
+    if keep is not None and keep < 1:
+        raise ValueError(f"keep is {keep}; it must be at least 1")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; give a folder of images, or an LMDB, tars or Arrow files")
+    if kind == "auto":
+        kind = _recognise(path)
+    if names is None:
+        source = _open(path, kind, None)
+        images = source.inputs.slice(0, keep)
+    elif kind in ("tars", "arrow"):
+        raise ValueError(f"a list of names ({names}) cannot choose from {kind}; it can from folders and LMDBs")
+    else:
+        source = _open(path, kind, read_names(names).slice(0, keep))
+        images = source.inputs
+    if images.num_rows == 0:
+        raise _no_image(path)
+    return replace(source, inputs=images)
+
+
+def read_names(path: Path) -> pa.Table:
+    """Read a list of names: text with one a line, or a pickled list, or a pickled dict of `keys` and perhaps `pids`.
+
+    Returns:
+        Columns `name`, and `person_id` where it is known, in the order of the list, each name once.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
+    """
+    if path.suffix not in (".pkl", ".pickle"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no UTF-8 text; the name of a pickled list must end in .pkl") from error
+        # As one text cut by Arrow, four million lines cost no Python object each.
+        lines = pc.split_pattern(pa.array([text]), "\n").flatten()
+        table = pa.table({"name": pc.utf8_trim_whitespace(lines)})
+        return _each_once(table.filter(pc.not_equal(table["name"], "")))
+    content = load_plain(path)
+    listed = content if isinstance(content, dict) else {"keys": content}
+    try:
+        columns = {"name": _texts(listed["keys"])}
+        if "pids" in listed:
+            columns["person_id"] = _texts(listed["pids"])
+        return _each_once(pa.table(columns))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no list of names, nor a dict with keys (and pids): {error}") from None
+
+
+def _recognise(path: Path) -> SourceKind:
+    if not path.is_dir():
+        if path.suffix in (".tar", ".arrow"):
+            return "tars" if path.suffix == ".tar" else "arrow"
+        raise ValueError(f"{path} is a file of no kind known here; give a folder, a .tar or an .arrow file")
+    # In one pass: the folder may hold millions of images.
+    with os.scandir(path) as entries:
+        suffixes = {os.path.splitext(entry.name)[1] for entry in entries}  # noqa: PTH122  (ten times as fast as a Path)
+    if ".mdb" in suffixes:
+        return "lmdb"
+    if ".arrow" in suffixes:
+        return "arrow"
+    return "tars" if ".tar" in suffixes or any(path.glob("data/*.tar")) else "tree"
+
+
+def _open(path: Path, kind: SourceKind, names: pa.Table | None) -> FolderSource | LmdbSource | TarSource | ArrowSource:
+    if kind in ("tars", "arrow"):
+        found = _tars(path) if kind == "tars" else sorted(path.glob("*.arrow"))
+        files = [path] if path.is_file() else found
+        if not files:
+            raise _no_image(path)
+        return open_tars(path, files) if kind == "tars" else open_arrow(files)
+    if kind == "lmdb":
+        keys = path / "keys.pkl"
+        return open_lmdb(path, read_names(keys) if names is None and keys.is_file() else names)
+    return _open_folder(path, names, is_flat=kind == "flat")
+
+
+def _no_image(path: Path) -> ValueError:
+    return ValueError(f"{path} holds no image; looked for {', '.join(IMAGE_SUFFIXES)}, data.mdb, *.tar and *.arrow")
+
+
+def _tars(folder: Path) -> list[Path]:
+    """List the shards of a folder, or of the `data` in it, where our own lie."""
+    return sorted(folder.glob("*.tar")) or sorted(folder.glob("data/*.tar"))
+
+
+def _open_folder(path: Path, names: pa.Table | None, *, is_flat: bool) -> FolderSource:
+    folder = path / "images" if (path / "images").is_dir() else path
+    if names is None:
+        paths = pa.array(_walk(str(folder), "", is_flat=is_flat), pa.string())
+        columns: dict[str, pa.Array] = {}
+    else:
+        columns = {name: names[name].combine_chunks() for name in names.column_names}
+        paths = columns.pop("name")
+        outside = pc.index(pc.match_substring_regex(paths, _OUTSIDE_PATTERN), value=True).as_py()
+        if outside >= 0:
+            raise ValueError(f"the name {paths[outside].as_py()!r} leads out of {folder}; names are relative to it")
+    has_folders = pc.any(pc.match_substring(paths, "/")).as_py()
+    return FolderSource(folder, build_inputs(paths, columns), "tree" if has_folders else "flat")
+
+
+def _walk(folder: str, prefix: str, *, is_flat: bool) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.lower().endswith(IMAGE_SUFFIXES):
+                yield printable(prefix + entry.name)
+            elif not is_flat and entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", is_flat=False)
+
+
+def _texts(values: object) -> pa.Array:
+    """Make strings of the names or person ids of a pickle: a list or array of text, bytes or numbers."""
+    if not isinstance(values, list | tuple | np.ndarray):
+        raise TypeError(f"{type(values).__name__} instead of a list")
+    kinds: dict[type, Callable[[Any], str]] = {str: str, int: str, bytes: bytes.decode}
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    if unknown := set(map(type, listed)) - kinds.keys():
+        raise TypeError(f"a list of {', '.join(sorted(kind.__name__ for kind in unknown))}")
+    return pa.array((kinds[type(value)](value) for value in listed), pa.string())
+
+
+def _each_once(table: pa.Table) -> pa.Table:
+    encoded = table["name"].combine_chunks().dictionary_encode()
+    if len(encoded.dictionary) == len(table):
+        return table
+    # codes are given in the order of first appearance, so a first appearance is where the code is a new maximum
+    codes = np.asarray(encoded.indices)
+    return table.filter(pa.array(np.diff(np.maximum.accumulate(codes), prepend=-1) > 0))

@@ -1,0 +1,206 @@
+"""LUPerson-T from the command line, with a scorer that guesses: everything around the model is real."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from captioning.luperson_report import PUBLISHED, measure, rank_correlation
+from conftest import IMAGES_A_PERSON, digests
+from passerby.shards.read import ShardDataset
+
+BIN = Path(sys.executable).parent
+COUNT = 12 * IMAGES_A_PERSON
+
+
+def run(program: str, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / program, *map(str, words)], capture_output=True, text=True)
+
+
+def words(images: Path, out: Path, *extra: object) -> list[object]:
+    return ["luperson-t", images, "--out", out, "--clip-model", "none", "--shard-size", 20, *extra]
+
+
+def make(images: Path, out: Path, *extra: object) -> dict[str, object]:
+    done = run("gen-captions", *words(images, out, "--json", *extra))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(people, tmp_path_factory):
+    root = tmp_path_factory.mktemp("luperson") / "root"
+    make(people / "images", root, "--embeddings")
+    return root
+
+
+def only_shards(root: Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(root).items() if name.startswith("data/")}
+
+
+def test_every_crop_becomes_a_captioned_sample(people, undisturbed):
+    dataset = ShardDataset(undisturbed)
+    assert len(dataset) == COUNT
+    for sample in dataset:
+        fields = sample["json"]
+        assert sample["jpg"] == (people / "images" / fields["path"]).read_bytes()
+        assert sample["txt"] == fields["caption"]
+        assert fields["upper"].startswith("upper.")
+        assert 0 <= fields["bag_confidence"] <= 1
+    assert run("passerby", "verify", undisturbed).returncode == 0
+
+
+@pytest.mark.parametrize("extra", [["--workers", 2], ["--batch-size", 7], ["--threads", 3]])
+def test_workers_batches_and_threads_change_no_byte(people, undisturbed, tmp_path, extra):
+    make(people / "images", tmp_path / "root", "--embeddings", *extra)
+    assert digests(tmp_path / "root") == digests(undisturbed)
+
+
+@pytest.mark.parametrize("moment", [1, 3])
+def test_kill_9_and_run_again(people, undisturbed, tmp_path, moment):
+    root = tmp_path / "root"
+    command = [str(word) for word in (BIN / "gen-captions", *words(people / "images", root, "--embeddings", "--workers", 2))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(root.glob("meta/*.parquet"))) < moment:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    make(people / "images", root, "--embeddings", "--workers", 2)
+    assert digests(root) == digests(undisturbed)
+
+
+def test_corrupt_images_and_odd_names(people, tmp_path):
+    images = shutil.copytree(people / "images", tmp_path / "images")
+    good = next(iter(sorted(images.rglob("*.jpg")))).read_bytes()
+    (images / "empty.jpg").touch()
+    (images / "half.jpg").write_bytes(good[: len(good) // 2])
+    (images / "text.jpg").write_text("no image")
+    (images / "gone.jpg").symlink_to("nowhere")
+    (images / "año nuevo 1.2.jpg").write_bytes(good)
+    result = make(images, tmp_path / "root", "--max-bad", 1)
+    assert result["reasons"] == {"empty": 1, "missing": 1, "not an image": 1, "truncated": 1}
+    assert (result["kept"], result["seen"]) == (COUNT + 1, COUNT + 5)
+    assert run("passerby", "verify", tmp_path / "root").returncode == 0
+
+
+def test_matching_again_from_embeddings_gives_the_same_shards(undisturbed, tmp_path):
+    done = run("gen-captions", "luperson-t", "--from-embeddings", undisturbed, "--out", tmp_path / "again", "--clip-model", "none")
+    assert done.returncode == 0, done.stderr
+    assert only_shards(tmp_path / "again") == only_shards(undisturbed)
+
+
+def test_matching_again_obeys_another_threshold(undisturbed, tmp_path):
+    again = ["luperson-t", "--from-embeddings", undisturbed, "--clip-model", "none", "--threshold", 1, "--out", tmp_path / "strict"]
+    assert run("gen-captions", *again).returncode == 0
+    assert all(not sample["json"]["bag"] for sample in ShardDataset(tmp_path / "strict"))
+    assert any(sample["json"]["bag"] for sample in ShardDataset(undisturbed))
+
+
+def test_embeddings_that_were_not_kept_are_asked_for(people, tmp_path):
+    make(people / "images", tmp_path / "plain")
+    done = run("gen-captions", "luperson-t", "--from-embeddings", tmp_path / "plain", "--out", tmp_path / "new")
+    assert done.returncode == 2
+    assert "make it with --embeddings" in done.stderr
+
+
+def test_votes_unite_a_persons_images_but_for_the_view(people, tmp_path):
+    make(people / "images", tmp_path / "root", "--vote", "person_id")
+    told: dict[str, set[str]] = {}
+    actions: dict[str, set[str]] = {}
+    for sample in ShardDataset(tmp_path / "root"):
+        told.setdefault(sample["json"]["person_id"], set()).add(sample["json"]["upper"])
+        actions.setdefault(sample["json"]["person_id"], set()).add(sample["json"]["action"])
+    assert {len(uppers) for uppers in told.values()} == {1}
+    assert max(map(len, actions.values())) > 1
+
+
+def test_rerendering_with_nothing_new_changes_no_shard(undisturbed, tmp_path):
+    assert run("passerby", "rerender", undisturbed, "--out", tmp_path / "same").returncode == 0
+    assert only_shards(tmp_path / "same") == only_shards(undisturbed)
+
+
+def test_rerendering_neutral_keeps_images_and_picks(undisturbed, tmp_path):
+    done = run("passerby", "rerender", undisturbed, "--out", tmp_path / "neutral", "--neutral", "--captions", 2)
+    assert done.returncode == 0, done.stderr
+    old, new = ShardDataset(undisturbed), ShardDataset(tmp_path / "neutral")
+    for before, after in zip(old, new, strict=True):
+        assert after["jpg"] == before["jpg"]
+        assert after["json"]["gender"] == before["json"]["gender"]
+        spoken = set(after["txt"].lower().replace(".", " ").replace(",", " ").split())
+        assert not spoken & {"man", "woman", "boy", "girl", "he", "she", "his", "her"}
+        assert after["json"]["caption_1"] != after["txt"]
+
+
+@pytest.fixture(scope="module")
+def finegpr(people, tmp_path_factory):
+    root = tmp_path_factory.mktemp("finegpr") / "root"
+    command = ["finegpr-c", people / "images", "--attributes", people / "attributes.csv", "--out", root, "--lambda", "0.8"]
+    assert run("gen-captions", *command).returncode == 0
+    return root
+
+
+def test_finegpr_c_rerenders_too(finegpr, people, tmp_path):
+    assert run("passerby", "rerender", finegpr, "--out", tmp_path / "half", "--lambda", "0.4").returncode == 0
+    command = ["finegpr-c", people / "images", "--attributes", people / "attributes.csv", "--lambda", "0.4"]
+    assert run("gen-captions", *command, "--out", tmp_path / "direct").returncode == 0
+    assert only_shards(tmp_path / "half") == only_shards(tmp_path / "direct")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["rerender", "LUPERSON", "--out", "OUT", "--lambda", "0.5"], "LUPerson-T has no --lambda"),
+        (["rerender", "FINEGPR", "--out", "OUT", "--captions", "2"], "FineGPR-C has no captions"),
+        (["explain", "LUPERSON", "nobody"], "has no sample 'nobody'"),
+        (["gen-captions", "luperson-t", "--out", "OUT"], "give either IMAGES or --from-embeddings"),
+        (["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--phrases", "no.yaml"], "no.yaml"),
+        (["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--logit-scale", "big"], "'big'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(people, undisturbed, finegpr, tmp_path, command, message):
+    places = {"LUPERSON": undisturbed, "FINEGPR": finegpr, "OUT": tmp_path / "out", "IMAGES": people / "images"}
+    done = run("passerby", *(places.get(word, word) for word in command))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_weights_that_cannot_be_had_name_two_ways_out(people, tmp_path):
+    done = run("gen-captions", "luperson-t", people / "images", "--out", tmp_path / "root", "--clip-weights", "no-such-tag")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_explain_shows_picks_rivals_and_words(undisturbed, finegpr, tmp_path):
+    sample = ShardDataset(undisturbed)[3]
+    done = run("passerby", "explain", undisturbed, sample["__key__"], "--picture", tmp_path / "why.png")
+    assert sample["txt"] in done.stdout
+    assert sample["json"]["templates"][0] in done.stdout
+    assert sample["json"]["upper"].partition(".")[2] in done.stdout
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+    sample = ShardDataset(finegpr)[3]
+    assert sample["json"]["template"] in run("passerby", "explain", finegpr, sample["__key__"]).stdout
+
+
+def test_the_report_counts_what_the_samples_say(undisturbed):
+    report = json.loads((undisturbed / "report.json").read_text())
+    assert report == measure(undisturbed)
+    samples = list(ShardDataset(undisturbed))
+    for row in report["attributes"]:
+        selected = sum(bool(sample["json"][row["attribute"]]) for sample in samples)
+        assert (row["selected"], row["share"]) == (selected, round(selected / COUNT, 6))
+        assert row["is_far"] is not (PUBLISHED[row["attribute"]] / 5 <= selected / COUNT * 1_281_167 <= PUBLISHED[row["attribute"]] * 5)
+    assert report["distinct_captions"] == len({sample["txt"] for sample in samples})
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [([1, 2, 3, 4], [10, 20, 30, 40], 1.0), ([4, 3, 2, 1], [1, 2, 3, 4], -1.0), ([1, 1, 2, 3], [1, 2, 3, 4], 0.9487), ([0, 0], [1, 2], None)],
+)
+def test_rank_correlation_against_hand_worked_cases(ours, theirs, expected):
+    assert rank_correlation(ours, theirs) == expected
