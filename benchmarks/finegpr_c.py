@@ -17,10 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import packing
-
 from captioning.attributes import IDENTITY_SLOTS
 
 MARGINALS = {
@@ -52,7 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
         measure_text(Path(folder), options.identities, options.workers)
-    packing.measure(options.images)
+    packing = Path(__file__).with_name("packing.py")
+    subprocess.run([sys.executable, str(packing), "--samples", str(options.images)], check=True)
 
 
 def measure_text(folder: Path, identities: int, workers: int) -> None:

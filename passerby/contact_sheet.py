@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-IMAGE_HEIGHT, TEXT_WIDTH, MARGIN, FONT_SIZE, LINE_HEIGHT = 256, 520, 14, 17, 24
+IMAGE_HEIGHT, TEXT_WIDTH, MARGIN, FONT_SIZE, LINE_HEIGHT = 256, 560, 14, 16, 21
 """Pixels."""
-CHARACTERS_A_LINE = 58
+CHARACTERS_A_LINE = 66
 PAPER, INK, FAINT = (250, 249, 246), (28, 28, 30), (120, 120, 124)
 
 
@@ -21,6 +21,7 @@ class Captioned:
     image: bytes
     """An encoded image."""
     caption: str
+    """Lines are wrapped; a newline begins another paragraph."""
 
 
 def draw_contact_sheet(entries: Sequence[Captioned], *, columns: int = 1) -> bytes:
@@ -44,7 +45,8 @@ def draw_contact_sheet(entries: Sequence[Captioned], *, columns: int = 1) -> byt
         sheet.paste(picture, (left, top))
         left += image_width + MARGIN
         draw.text((left, top), entry.key, fill=FAINT, font=key_font)
-        for line, text in enumerate(textwrap.wrap(entry.caption, CHARACTERS_A_LINE), start=1):
+        lines = [line for text in entry.caption.split("\n") for line in textwrap.wrap(text, CHARACTERS_A_LINE)]
+        for line, text in enumerate(lines, start=1):
             draw.text((left, top + line * LINE_HEIGHT), text, fill=INK, font=text_font)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)

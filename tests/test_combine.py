@@ -294,6 +294,11 @@ def test_the_captions_of_an_image_have_different_templates():
     assert {choice.template for choice in choices} == {template.id for template in FULL.templates}
 
 
+def test_each_caption_of_an_image_draws_its_own_words():
+    choices = FULL.captions(FIGURE_2, key="a", count=60)
+    assert len({choice.synonyms.get("noun") for choice in choices}) > 5
+
+
 def test_templates_are_drawn_evenly():
     counts = Counter(FULL.captions(FIGURE_2, key=str(i))[0].template for i in range(4560))
     chi_square = sum((counts[template.id] - 10) ** 2 / 10 for template in FULL.templates)
@@ -318,6 +323,12 @@ def test_a_word_is_canonical_half_of_the_time_and_else_any():
     counts = Counter(drawing.choose("noun", "man") for drawing in draws for _ in range(20))
     assert counts["man"] == pytest.approx(5000, abs=250)
     assert all(counts[word] == pytest.approx(1667, abs=180) for word in ("male", "guy", "gentleman"))
+
+
+def test_a_caption_with_many_slots_never_repeats_its_draws():
+    drawing = WordDraw(SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}}), seed=0, key="a", index=0)
+    words = [drawing.choose("noun", "man") for _ in range(200)]
+    assert all(words[period:] != words[:-period] for period in range(1, 100))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("luperson-t", epilog=EXAMPLES)(luperson_t)
 
 
-def luperson_t(  # noqa: PLR0913  (one parameter an option)
+def luperson_t(
     out: Annotated[Path, typer.Option(help="Folder of the data set.")],
     images: Annotated[
         Path | None, typer.Argument(help="Person crops: a folder, an LMDB, tars, or UniPT's Arrow files.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passerby.cli import data, finegpr_c, synthetic
+from passerby.cli import data, finegpr_c, luperson_t, synthetic
 
 if TYPE_CHECKING:
     from passerby.shards.read import ShardDataset
@@ -39,39 +39,44 @@ def demo(
     from passerby.shards.read import ShardDataset
 
     folder = folder or Path(tempfile.mkdtemp(prefix="passerby-demo-"))
-    people, root, sheet = folder / "people", folder / "finegpr-c", folder / "contact-sheet.png"
+    people, finegpr, luperson, sheet = (folder / name for name in ("people", "finegpr-c", "luperson-t", "contact-sheet.png"))
+    images, attributes = people / "images", people / "attributes.csv"
     _step(f"gen-captions synthetic {people} --identities {identities} --images-per-identity {images_per_identity}")
     synthetic.synthetic(people, identities, images_per_identity, seed, workers)
-    attributes = people / "attributes.csv"
-    _step(f"gen-captions finegpr-c {people / 'images'} --attributes {attributes} --out {root} --lambda 0.8")
-    finegpr_c.finegpr_c(people / "images", attributes, root, "0.8", seed, workers, parsing=people / "parsing")
-    _step(f"passerby verify {root}")
-    data.verify(root, workers)
-    samples = _spread(ShardDataset(root), CAPTIONS_SHOWN)
-    write_atomically(sheet, _sheet(samples))
-    typer.echo(f"\nFive captions (pictures in {sheet}):")
-    for sample in samples:
-        typer.echo(f"  {sample['__key__']}  {sample['txt']}")
-    typer.echo(f"\nThe data card: {root / 'README.md'}\nNext, try:")
-    typer.echo(
-        f"  gen-captions finegpr-c {people / 'images'} --attributes {attributes} --out {folder / 'short'} --lambda 0.5"
-    )
-    typer.echo(
-        "  gen-captions finegpr-c FINEGPR --attributes FINEGPR.csv --out ROOT --lambda 0.8   # your own copy of FineGPR"
-    )
+    _step(f"gen-captions finegpr-c {images} --attributes {attributes} --out {finegpr} --lambda 0.8")
+    finegpr_c.finegpr_c(images, attributes, finegpr, "0.8", seed, workers, parsing=people / "parsing")
+    _step(f"gen-captions luperson-t {images} --out {luperson} --clip-model embedded")
+    luperson_t.luperson_t(luperson, images, clip_model="embedded", seed=seed)
+    for root in (finegpr, luperson):
+        _step(f"passerby verify {root}")
+        data.verify(root, workers)
+    pairs = _pairs(ShardDataset(finegpr), ShardDataset(luperson))
+    write_atomically(sheet, _sheet(pairs))
+    typer.echo(f"\nThe same people, captioned from their attributes and by a model's guess (pictures in {sheet}):")
+    for known, guessed in pairs:
+        typer.echo(f"  {known['__key__']}\n    FineGPR-C:  {known['txt']}\n    LUPerson-T: {guessed['txt']}")
+    typer.echo(f"\nThe data cards: {finegpr / 'README.md'} and {luperson / 'README.md'}\nNext, try:")
+    typer.echo(f"  passerby explain {luperson} {pairs[0][1]['__key__']}")
+    typer.echo(f"  passerby rerender {finegpr} --out {folder / 'short'} --lambda 0.5")
+    typer.echo("  gen-captions finegpr-c FINEGPR --attributes FINEGPR.csv --out ROOT --lambda 0.8   # your own copy of FineGPR")
 
 
 def _step(command: str) -> None:
     typer.echo(f"\n$ {command}")
 
 
-def _spread(dataset: "ShardDataset", count: int) -> list[dict[str, Any]]:
-    """Take `count` samples, evenly spaced, so that they show different people."""
-    count = min(count, len(dataset))
-    return [dataset[(2 * place + 1) * len(dataset) // (2 * count)] for place in range(count)]
+def _pairs(finegpr: "ShardDataset", luperson: "ShardDataset") -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Take a few images, evenly spaced so that they show different people, as samples of both data sets."""
+    places = {path: place for place, path in enumerate(luperson.metadata(["path"])["path"].to_pylist())}
+    count = min(CAPTIONS_SHOWN, len(finegpr))
+    known = [finegpr[(2 * number + 1) * len(finegpr) // (2 * count)] for number in range(count)]
+    return [(sample, luperson[places[sample["json"]["path"]]]) for sample in known]
 
 
-def _sheet(samples: list[dict[str, Any]]) -> bytes:
+def _sheet(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> bytes:
     from passerby.contact_sheet import Captioned, draw_contact_sheet
 
-    return draw_contact_sheet([Captioned(sample["__key__"], sample["jpg"], sample["txt"]) for sample in samples])
+    texts = (f"FineGPR-C: {known['txt']}\nLUPerson-T: {guessed['txt']}" for known, guessed in pairs)
+    return draw_contact_sheet(
+        [Captioned(known["__key__"], known["jpg"], text) for (known, _), text in zip(pairs, texts, strict=True)]
+    )

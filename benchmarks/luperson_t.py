@@ -1,0 +1,154 @@
+"""How fast LUPerson-T is made: the whole run beside bare decoding, matching beside bare forwards, and combining alone.
+
+    python benchmarks/luperson_t.py --images 4000 --repeats 3
+
+Whole run: with a scorer that costs nothing, images a second of `gen-captions luperson-t` on two processes, beside decoding the same
+files and nothing else on two processes; both without their start-up (a run of few images is taken off). Matching: an open_clip
+ViT-B/16 with random weights. Combining: captions of random picks on one core. Methods take turns; medians count.
+"""
+
+import argparse
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from captioning.combine import Combiner
+from captioning.divide import load_phrases
+from passerby.images import decode_rgb
+from passerby.nets.clip import load_clip
+
+WORKERS = 2
+FEW = 200
+"""Images of the run that measures start-up."""
+HEIGHT, WIDTH = 256, 128
+FORWARDS = 64
+"""Images encoded in each repeat of the matching benchmark."""
+
+
+def main() -> None:
+    """Run all measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
+        measure_run(Path(folder), options.images, options.repeats)
+    measure_combining(20_000)
+    measure_matching(options.repeats)
+
+
+def measure_run(folder: Path, images: int, repeats: int) -> None:
+    """Print images a second of the whole run and of decoding, their ratio, and memory for few and for all images."""
+    all_images, few_images = folder / "all", folder / "few"
+    write_images(all_images, images)
+    write_images(few_images, FEW)
+    rates: dict[str, list[float]] = {"run": [], "decode": []}
+    for _ in range(repeats):
+        for name, method in (("run", run), ("decode", decode)):
+            rates[name].append((images - FEW) / (timed(method, all_images) - timed(method, few_images)))
+    whole, decoding = (statistics.median(rates[name]) for name in ("run", "decode"))
+    print(f"whole run {whole:,.0f} images/s, decoding alone {decoding:,.0f} images/s, ratio {whole / decoding:.2f}")
+    print(f"largest process so far: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:,.0f} MiB")
+
+
+def measure_combining(captions: int) -> None:
+    """Print captions a second on one core."""
+    bank = load_phrases()
+    combiner = Combiner(bank, seed=0)
+    generator = random.Random(0)  # noqa: S311  (test data)
+    people = []
+    for _ in range(captions):
+        chosen = {}
+        for attribute in bank.attributes:
+            phrase = generator.choice(attribute.phrases)
+            if attribute.is_required or (not phrase.is_negative and generator.random() < 0.1):
+                chosen[attribute.name] = phrase.id
+        people.append(chosen)
+    started_at = time.process_time()
+    for index, picks in enumerate(people):
+        combiner.captions(picks, key=str(index))
+    print(f"combining {captions / (time.process_time() - started_at):,.0f} captions/s a core")
+
+
+def measure_matching(repeats: int) -> None:
+    """Print images a second of the scorer, of a bare loop of forwards, and their ratio."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        scorer = load_clip("ViT-B-16", random_weights(Path(folder)), batch_size=32)
+    pixels = [np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for index in range(FORWARDS)]
+    batch = torch.rand(32, 3, 224, 224)
+    network = scorer._network
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(FORWARDS // 32):
+                network.encode_image(batch)
+
+    seconds: dict[str, list[float]] = {"bare": [], "scorer": []}
+    for _ in range(repeats):
+        for name, method in (("bare", bare), ("scorer", lambda: scorer.encode_images(pixels))):
+            started_at = time.perf_counter()
+            method()
+            seconds[name].append(time.perf_counter() - started_at)
+    bare_seconds, scorer_seconds = (statistics.median(seconds[name]) for name in ("bare", "scorer"))
+    print(f"ViT-B/16 {FORWARDS / scorer_seconds:.1f} images/s, bare forwards {FORWARDS / bare_seconds:.1f}, ", end="")
+    print(f"ratio {bare_seconds / scorer_seconds:.2f}")
+
+
+def random_weights(folder: Path) -> str:
+    """Write the weights of a random ViT-B/16, since none can be assumed at hand."""
+    import open_clip
+
+    path = folder / "random.pt"
+    torch.save(open_clip.create_model("ViT-B-16").state_dict(), path)
+    return str(path)
+
+
+def write_images(folder: Path, images: int) -> None:
+    """Write JPEGs of about the size and detail of person crops."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for index in range(images):
+        coarse = Image.fromarray(generator.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8))
+        coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(folder / f"{index:08d}.jpg", quality=85)
+
+
+def timed(method: Callable[[Path], object], images: Path) -> float:
+    """Give the wall seconds of one call."""
+    started_at = time.perf_counter()
+    method(images)
+    return time.perf_counter() - started_at
+
+
+def run(images: Path) -> None:
+    """Make the data set as a user does."""
+    with tempfile.TemporaryDirectory() as out:
+        words = ("luperson-t", images, "--out", Path(out) / "root", "--clip-model", "none", "--workers", WORKERS)
+        command = [str(word) for word in (Path(sys.executable).parent / "gen-captions", *words, "--shard-size", 500)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def decode(images: Path) -> None:
+    """Read and decode every image, and do nothing with it."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        assert all(pool.map(decode_file, sorted(images.iterdir()), chunksize=250))
+
+
+def decode_file(path: Path) -> bool:
+    """Decode one file."""
+    return decode_rgb(path.read_bytes()).size > 0
+
+
+if __name__ == "__main__":
+    main()
