@@ -86,7 +86,9 @@ def measure_matching(repeats: int) -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         scorer = load_clip("ViT-B-16", random_weights(Path(folder)), batch_size=32)
-    pixels = [np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for index in range(FORWARDS)]
+    pixels = [
+        np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for index in range(FORWARDS)
+    ]
     batch = torch.rand(32, 3, 224, 224)
     network = scorer._network
 

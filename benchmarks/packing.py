@@ -1,9 +1,9 @@
 """Pack a folder of small JPEGs into one shard, beside what `tar` and WebDataset's writer take for the same members.
 
-`tar` copies files that lie ready as KEY.jpg, KEY.json and KEY.txt. WebDataset's writer finds the fields ready in memory
-and reads the images. `write_shard` reads, inspects and hashes every image, makes the fields, and writes tar and table
-safely to the disk. Each run is a process of its own, the methods take turns, and medians count: once with all inputs in
-the page cache, where hashing is most of the work, and once with none, as in the first run over a large data set.
+`tar` copies files that lie ready as KEY.jpg, KEY.json and KEY.txt. The two writers read, inspect and hash every image and
+make its fields first; `write_shard` also hashes the tar, writes the table, and waits until both are safe on the disk.
+Each run is a process of its own, the methods take turns, and medians count: once with all inputs in the page cache, and
+once with none, as in the first run over a large data set.
 
     python benchmarks/packing.py --samples 20000 --repeats 7
 """
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from passerby.images import ImageInfo, read_image
+from passerby.images import ImageInfo, inspect_image, read_image
 from passerby.sample import JsonValue, Sample, encode_json
 from passerby.shards.write import write_shard
 
@@ -60,11 +60,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         make_inputs(folder, options.samples)
-        fields = [make_fields(folder, index) for index in range(options.samples)]
         methods: dict[str, Callable[[], object]] = {
             "write_shard": partial(pack, folder, options.samples, options.samples),
             "tar cf": partial(pack_by_tar, folder),
-            "ShardWriter": partial(pack_by_webdataset, folder, fields),
+            "ShardWriter": partial(pack_by_webdataset, folder, options.samples),
         }
         for is_cold in (False, True):
             rounds = [
@@ -90,7 +89,7 @@ def make_inputs(folder: Path, samples: int) -> None:
         data = picture[:2] + comment + picture[2:]
         (folder / "images" / f"{key_of(index)}.jpg").write_bytes(data)
         (folder / "members" / f"{key_of(index)}.jpg").write_bytes(data)
-        fields = make_fields(folder, index)
+        fields = fields_of(index, data, inspect_image(data))
         (folder / "members" / f"{key_of(index)}.json").write_bytes(encode_json(fields))
         (folder / "members" / f"{key_of(index)}.txt").write_text(str(fields["caption"]))
     print(f"{samples:,} JPEGs of {sum(map(len, pictures)) / len(pictures):,.0f} bytes")
@@ -109,12 +108,6 @@ def key_of(index: int) -> str:
     return f"{index // 20:06d}_c{index % 6}s1_{index:06d}_01"
 
 
-def make_fields(folder: Path, index: int) -> dict[str, JsonValue]:
-    """Make the fields of sample `index` once more, for the methods that find them ready."""
-    data, info = read_image(folder / "images" / f"{key_of(index)}.jpg")
-    return fields_of(index, data, info)
-
-
 def fields_of(index: int, data: bytes, info: ImageInfo) -> dict[str, JsonValue]:
     """Make the fields of a Re-ID image with a caption."""
     key = key_of(index)
@@ -131,18 +124,20 @@ def fields_of(index: int, data: bytes, info: ImageInfo) -> dict[str, JsonValue]:
     }
 
 
+def entries(folder: Path, samples: int, files: int) -> Iterator[Sample]:
+    """Read, inspect and hash images, and make their fields; more samples than files take the files again."""
+    images = f"{folder}/images/"
+    for index in range(samples):
+        data, info = read_image(f"{images}{key_of(index % files)}.jpg")
+        fields = fields_of(index, data, info)
+        yield Sample(key_of(index), data, info.extension, fields, str(fields["caption"]))
+
+
 def pack(folder: Path, samples: int, files: int) -> None:
-    """Pack by `write_shard`; more samples than files take the files again."""
-
-    def entries() -> Iterator[Sample]:
-        images = f"{folder}/images/"
-        for index in range(samples):
-            data, info = read_image(f"{images}{key_of(index % files)}.jpg")
-            fields = fields_of(index, data, info)
-            yield Sample(key_of(index), data, info.extension, fields, str(fields["caption"]))
-
+    """Pack by `write_shard`."""
     another_each_time = str(time.time_ns())  # or else the shard would be found done
-    write_shard(folder / "packed", "train", 0, 1, entries(), columns=COLUMNS, config_hash=another_each_time)
+    source = entries(folder, samples, files)
+    write_shard(folder / "packed", "train", 0, 1, source, columns=COLUMNS, config_hash=another_each_time)
 
 
 def pack_by_tar(folder: Path) -> None:
@@ -150,15 +145,13 @@ def pack_by_tar(folder: Path) -> None:
     subprocess.run(["tar", "cf", folder / "packed.tar", "-C", folder / "members", "."], check=True)
 
 
-def pack_by_webdataset(folder: Path, all_fields: list[dict[str, JsonValue]]) -> None:
+def pack_by_webdataset(folder: Path, samples: int) -> None:
     """Pack by WebDataset's own writer."""
     import webdataset
 
-    pattern = f"{folder}/packed-%05d.tar"
-    with webdataset.ShardWriter(pattern, maxcount=len(all_fields), maxsize=1e12, verbose=0) as writer:
-        for fields in all_fields:
-            data = (folder / "images" / f"{fields['key']}.jpg").read_bytes()
-            writer.write({"__key__": fields["key"], "jpg": data, "json": fields, "txt": fields["caption"]})
+    with webdataset.ShardWriter(f"{folder}/packed-%05d.tar", maxcount=samples, maxsize=1e12, verbose=0) as writer:
+        for sample in entries(folder, samples, samples):
+            writer.write({"__key__": sample.key, "jpg": sample.image, "json": sample.fields, "txt": sample.caption})
 
 
 def measure(method: Callable[[], object], uncached: Path | None = None) -> Cost:

@@ -152,6 +152,19 @@ class Combiner:
         return phrases
 
 
+def example_picks(bank: PhraseBank, count: int = 24) -> list[dict[str, str]]:
+    """Give picks to try words on: every class of the small attributes, and each optional attribute there and not there."""
+    people = []
+    for person in range(count):
+        picks = {}
+        for place, attribute in enumerate(bank.attributes):
+            phrases = [phrase for phrase in attribute.phrases if not phrase.is_negative]
+            if attribute.is_required or (person + place) % 4 == 0:
+                picks[attribute.name] = phrases[(person * (len(phrases) // count + 1) + place) % len(phrases)].id
+        people.append(picks)
+    return people
+
+
 def check_combiner(combiner: Combiner, samples: Iterable[Mapping[str, str]]) -> list[str]:
     """Fill every template with every sample's picks and lint the English; each fault once, in the order of the templates."""
     found: dict[str, None] = {}

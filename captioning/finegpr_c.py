@@ -96,7 +96,9 @@ class Captioner:
         """Caption one image by the known words of its slots: give the fields of its sample, but for those of the pixels."""
         mentioned = {slot: word for slot, word in words.items() if (slot, word) in self.mentioned}
         if not mentioned and self.options.when_empty == "exclude":
-            return Rejected(image["path"], "nothing to mention", "no known value is rare enough for lambda", image["key"])
+            return Rejected(
+                image["path"], "nothing to mention", "no known value is rare enough for lambda", image["key"]
+            )
         drawn_for = image["key"] if self.options.template_per == "image" else image["person_id"]
         text, template = caption(mentioned, key=drawn_for, seed=self.options.seed, templates=self.templates)
         return {
@@ -187,7 +189,11 @@ class FineGprC:
             extras = {} if self.parsing is None else {"parsing.png": _read_parsing(self.parsing / path)}
         except ImageProblem as problem:
             return Rejected(path, problem.reason, str(problem), key)
-        pixels: dict[str, JsonValue] = {"width": info.width, "height": info.height, "sha256": hashlib.sha256(data).hexdigest()}
+        pixels: dict[str, JsonValue] = {
+            "width": info.width,
+            "height": info.height,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
         ordered = {name: pixels[name] if name in pixels else fields[name] for name in COLUMNS.names}
         return Sample(key, data, info.extension, ordered, text, extras)
 

@@ -124,7 +124,9 @@ def claim(root: Path, config: Mapping[str, Any]) -> None:
     strangers = sorted(path.name for path in root.glob("[!.]*"))
     if not target.exists():  # asked after listing: another run that has just claimed the folder is no stranger
         if strangers:
-            raise ValueError(f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder")
+            raise ValueError(
+                f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder"
+            )
         create_atomically(target, (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
     before = json.loads(target.read_bytes())
     if config_hash(before) != config_hash(config):

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from captioning.combine import Combiner, Policy
+from captioning.combine import Combiner, Policy, check_combiner, example_picks
 from captioning.conquer import Matches, MatchOptions, Scorer, match, pool_by_person
 from captioning.divide import PhraseBank
 from captioning.embeddings import Embeddings, embeddings_path, write_embeddings
@@ -83,6 +83,15 @@ class Words:
             use_synonyms=self.options.use_synonyms,
             seed=self.options.seed,
         )
+
+    def check(self) -> None:
+        """Try the words before a run.
+
+        Raises:
+            ValueError: with every fault of every sentence.
+        """
+        if faults := check_combiner(self.combiner, example_picks(self.bank)):
+            raise ValueError("\n".join(faults))
 
     @cached_property
     def columns(self) -> pa.Schema:

@@ -13,6 +13,7 @@ import pytest
 from captioning.luperson_report import PUBLISHED, measure, rank_correlation
 from conftest import IMAGES_A_PERSON, digests
 from passerby.shards.read import ShardDataset
+from templates import TEMPLATES
 
 BIN = Path(sys.executable).parent
 COUNT = 12 * IMAGES_A_PERSON
@@ -64,7 +65,9 @@ def test_workers_batches_and_threads_change_no_byte(people, undisturbed, tmp_pat
 @pytest.mark.parametrize("moment", [1, 3])
 def test_kill_9_and_run_again(people, undisturbed, tmp_path, moment):
     root = tmp_path / "root"
-    command = [str(word) for word in (BIN / "gen-captions", *words(people / "images", root, "--embeddings", "--workers", 2))]
+    command = [
+        str(word) for word in (BIN / "gen-captions", *words(people / "images", root, "--embeddings", "--workers", 2))
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list(root.glob("meta/*.parquet"))) < moment:
         time.sleep(0.001)
@@ -89,13 +92,32 @@ def test_corrupt_images_and_odd_names(people, tmp_path):
 
 
 def test_matching_again_from_embeddings_gives_the_same_shards(undisturbed, tmp_path):
-    done = run("gen-captions", "luperson-t", "--from-embeddings", undisturbed, "--out", tmp_path / "again", "--clip-model", "none")
+    done = run(
+        "gen-captions",
+        "luperson-t",
+        "--from-embeddings",
+        undisturbed,
+        "--out",
+        tmp_path / "again",
+        "--clip-model",
+        "none",
+    )
     assert done.returncode == 0, done.stderr
     assert only_shards(tmp_path / "again") == only_shards(undisturbed)
 
 
 def test_matching_again_obeys_another_threshold(undisturbed, tmp_path):
-    again = ["luperson-t", "--from-embeddings", undisturbed, "--clip-model", "none", "--threshold", 1, "--out", tmp_path / "strict"]
+    again = [
+        "luperson-t",
+        "--from-embeddings",
+        undisturbed,
+        "--clip-model",
+        "none",
+        "--threshold",
+        1,
+        "--out",
+        tmp_path / "strict",
+    ]
     assert run("gen-captions", *again).returncode == 0
     assert all(not sample["json"]["bag"] for sample in ShardDataset(tmp_path / "strict"))
     assert any(sample["json"]["bag"] for sample in ShardDataset(undisturbed))
@@ -139,7 +161,16 @@ def test_rerendering_neutral_keeps_images_and_picks(undisturbed, tmp_path):
 @pytest.fixture(scope="module")
 def finegpr(people, tmp_path_factory):
     root = tmp_path_factory.mktemp("finegpr") / "root"
-    command = ["finegpr-c", people / "images", "--attributes", people / "attributes.csv", "--out", root, "--lambda", "0.8"]
+    command = [
+        "finegpr-c",
+        people / "images",
+        "--attributes",
+        people / "attributes.csv",
+        "--out",
+        root,
+        "--lambda",
+        "0.8",
+    ]
     assert run("gen-captions", *command).returncode == 0
     return root
 
@@ -158,8 +189,14 @@ def test_finegpr_c_rerenders_too(finegpr, people, tmp_path):
         (["rerender", "FINEGPR", "--out", "OUT", "--captions", "2"], "FineGPR-C has no captions"),
         (["explain", "LUPERSON", "nobody"], "has no sample 'nobody'"),
         (["gen-captions", "luperson-t", "--out", "OUT"], "give either IMAGES or --from-embeddings"),
-        (["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--phrases", "no.yaml"], "no.yaml"),
-        (["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--logit-scale", "big"], "'big'"),
+        (
+            ["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--phrases", "no.yaml"],
+            "no.yaml",
+        ),
+        (
+            ["gen-captions", "luperson-t", "IMAGES", "--out", "OUT", "--clip-model", "none", "--logit-scale", "big"],
+            "'big'",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(people, undisturbed, finegpr, tmp_path, command, message):
@@ -171,7 +208,9 @@ def test_a_mistake_is_one_clear_line(people, undisturbed, finegpr, tmp_path, com
 
 
 def test_weights_that_cannot_be_had_name_two_ways_out(people, tmp_path):
-    done = run("gen-captions", "luperson-t", people / "images", "--out", tmp_path / "root", "--clip-weights", "no-such-tag")
+    done = run(
+        "gen-captions", "luperson-t", people / "images", "--out", tmp_path / "root", "--clip-weights", "no-such-tag"
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
@@ -187,6 +226,18 @@ def test_explain_shows_picks_rivals_and_words(undisturbed, finegpr, tmp_path):
     assert sample["json"]["template"] in run("passerby", "explain", finegpr, sample["__key__"]).stdout
 
 
+def test_words_are_checked_before_a_run_and_on_their_own(people, tmp_path):
+    table = TEMPLATES / "luperson_t" / "synonyms.yaml"
+    broken = tmp_path / "synonyms.yaml"
+    broken.write_text(table.read_text().replace("umbrella: [brolly,", "umbrella: [an brolly,"))
+    assert run("gen-captions", "check-words").returncode == 0
+    assert "an" in run("gen-captions", "check-words", "--synonyms", broken).stdout
+    done = run("gen-captions", *words(people / "images", tmp_path / "root", "--synonyms", broken))
+    assert done.returncode == 2
+    assert "wrong article" in done.stderr
+    assert not (tmp_path / "root").exists()
+
+
 def test_the_report_counts_what_the_samples_say(undisturbed):
     report = json.loads((undisturbed / "report.json").read_text())
     assert report == measure(undisturbed)
@@ -194,13 +245,20 @@ def test_the_report_counts_what_the_samples_say(undisturbed):
     for row in report["attributes"]:
         selected = sum(bool(sample["json"][row["attribute"]]) for sample in samples)
         assert (row["selected"], row["share"]) == (selected, round(selected / COUNT, 6))
-        assert row["is_far"] is not (PUBLISHED[row["attribute"]] / 5 <= selected / COUNT * 1_281_167 <= PUBLISHED[row["attribute"]] * 5)
+        assert row["is_far"] is not (
+            PUBLISHED[row["attribute"]] / 5 <= selected / COUNT * 1_281_167 <= PUBLISHED[row["attribute"]] * 5
+        )
     assert report["distinct_captions"] == len({sample["txt"] for sample in samples})
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
-    [([1, 2, 3, 4], [10, 20, 30, 40], 1.0), ([4, 3, 2, 1], [1, 2, 3, 4], -1.0), ([1, 1, 2, 3], [1, 2, 3, 4], 0.9487), ([0, 0], [1, 2], None)],
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
+        ([4, 3, 2, 1], [1, 2, 3, 4], -1.0),
+        ([1, 1, 2, 3], [1, 2, 3, 4], 0.9487),
+        ([0, 0], [1, 2], None),
+    ],
 )
 def test_rank_correlation_against_hand_worked_cases(ours, theirs, expected):
     assert rank_correlation(ours, theirs) == expected

@@ -45,10 +45,15 @@ def test_help_loads_nothing_heavy():
         ["passerby"],
         ["passerby", "demo"],
         ["passerby", "verify"],
+        ["passerby", "explain"],
+        ["passerby", "rerender"],
         ["passerby", "gen-captions", "finegpr-c"],
         ["gen-captions"],
         ["gen-captions", "finegpr-c"],
         ["gen-captions", "synthetic"],
+        ["gen-captions", "luperson-t"],
+        ["gen-captions", "check-words"],
+        ["gen-captions", "embedded-clip", "train"],
     ],
 )
 def test_every_command_explains_itself(command):

@@ -69,7 +69,9 @@ def test_odd_names_get_safe_keys_and_keep_their_person(tmp_path):
     names = ["0001_c01_w01_l01_p01 (copy).jpg", "früh/0001_c01_w01_l01_p02.v2.jpg", "0001_c01_w01_l01_p03.JPG"]
     rows = listed(tmp_path, *names)
     assert {row["person_id"] for row in rows} == {"0001"}
-    assert all(str(row["key"]).replace("-", "").replace("_", "").isalnum() and len(str(row["key"])) <= 80 for row in rows)
+    assert all(
+        str(row["key"]).replace("-", "").replace("_", "").isalnum() and len(str(row["key"])) <= 80 for row in rows
+    )
 
 
 def test_the_same_name_in_two_folders_gives_two_keys(tmp_path):

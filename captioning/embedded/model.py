@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -30,6 +31,9 @@ WIDTH = 256
 
 MEAN, DEVIATION = (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)
 """Of the pixels (0…1) of renders, roughly; one value for all channels, for colour is what is asked for."""
+
+INITIAL_LOGIT_SCALE = 40.0
+"""Above CLIP's 14, since two dozen attributes share one unit vector and each has but a small part of it."""
 
 CONTEXT_LENGTH = 77
 """Tokens, CLIP's own; a caption of everything there is takes 50."""
@@ -63,7 +67,9 @@ def model_config(vocabulary: bytes) -> dict[str, Any]:
 def build_model(vocabulary: bytes) -> open_clip.CLIP:
     """Build the model with random weights, drawn from torch's global generator."""
     config = model_config(vocabulary)["model_cfg"]
-    return open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    return open_clip.CLIP(
+        config["embed_dim"], config["vision_cfg"], config["text_cfg"], init_logit_scale=math.log(INITIAL_LOGIT_SCALE)
+    )
 
 
 def build_tokenizer(vocabulary: bytes) -> SimpleTokenizer:

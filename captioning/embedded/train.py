@@ -22,7 +22,8 @@ from torch.nn import functional
 from captioning.divide import load_phrases
 from captioning.embedded.captions import compose
 from captioning.embedded.data import Album
-from captioning.embedded.model import DEVIATION, MEAN, WIDTH, build_model, build_tokenizer, encode_texts, write_model
+from captioning.embedded.losses import Prototypes, choice_loss
+from captioning.embedded.model import DEVIATION, MEAN, build_model, build_tokenizer, encode_texts, write_model
 from captioning.embedded.questions import BANK, FRAMES, Question, bank_questions, draw_wording, table_questions
 from captioning.synonyms import load_synonyms
 from passerby.nets.vocabulary import trim_vocabulary
@@ -34,21 +35,25 @@ class Recipe:
 
     epochs: int = 30
     """Passes over the album."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Pictures a step."""
+    text_every: int = 2
+    """Steps from one that reads texts to the next; in those between only prototypes teach, at half the cost."""
     learning_rate: float = 2e-3
-    """At its peak; a cosine takes it to 0."""
-    warmup_share: float = 0.05
-    """Of the steps, in which the rate rises to its peak."""
+    """At its peak."""
+    warmup_steps: int = 200
+    """In which the rate rises to its peak."""
+    decay_share: float = 0.3
+    """Of the steps, at the end, in which the rate falls to 0. Until then a longer training is the same as a shorter one."""
     weight_decay: float = 0.05
     """Of AdamW, on matrices only."""
     caption_weight: float = 0.3
     """Of the InfoNCE between pictures and captions."""
-    captions_a_step: int = 48
+    captions_a_step: int = 32
     """Pictures of a batch that also meet their captions."""
-    candidates: int = 24
+    candidates: int = 16
     """Answers besides the true ones that a question with hundreds of answers offers in a step."""
-    asked: int = 64
+    asked: int = 32
     """Pictures a step of which a question with hundreds of answers is asked."""
     seed: int = 0
     """Of weights, order, wordings and augmentation."""
@@ -61,20 +66,6 @@ MAX_LOGIT_SCALE = math.log(100)
 """CLIP's own bound; generation takes softmaxes at this scale."""
 
 
-class Prototypes(nn.Module):
-    """One vector for each answer to each question of the table; only training has them."""
-
-    def __init__(self, questions: list[Question]) -> None:
-        super().__init__()
-        self.vectors = nn.ParameterDict(
-            {question.name: nn.Parameter(torch.randn(len(question.wordings), WIDTH)) for question in questions}
-        )
-
-    def forward(self, question: Question) -> Tensor:
-        """Give Float (answers, width) of unit length."""
-        return functional.normalize(self.vectors[question.name], dim=-1)
-
-
 class Trainer:
     """What a training step needs: the album as tensors, the questions with the answers of every picture, the random sources."""
 
@@ -82,6 +73,8 @@ class Trainer:
         self.album = album
         self.recipe = recipe
         self.tokenizer = tokenizer
+        self.batch_size = min(recipe.batch_size, len(album.sights))
+        self.steps_an_epoch = len(album.sights) // self.batch_size
         self.random = Random(recipe.seed)  # noqa: S311  (no secrets)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         # shape: (pictures, 3, height, width), channels last in memory
@@ -96,8 +89,7 @@ class Trainer:
     def batches(self) -> Iterator[Tensor]:
         """Yield the picture numbers of one epoch's batches in a new order, without a last short one."""
         order = torch.randperm(len(self.images), generator=self.generator)
-        size = min(self.recipe.batch_size, len(order))
-        yield from torch.split(order[: len(order) // size * size], size)
+        yield from torch.split(order, self.batch_size)[: self.steps_an_epoch]
 
     def loss(self, model: open_clip.CLIP, prototypes: Prototypes, batch: Tensor, step: int) -> Tensor:
         """Compute the loss of one step.
@@ -108,23 +100,44 @@ class Trainer:
             batch: Int64 (batch,), numbers of pictures.
             step: Number of the step; the bank's long questions take turns.
         """
-        scale = model.logit_scale.exp()
         features = functional.normalize(model.encode_image(self.augment(self.images[batch])), dim=-1)
-        asked = self.table + self.turns[step % len(self.turns)]
+        scale = model.logit_scale.exp()
+        losses = [
+            choice_loss(scale * features @ prototypes(question).T, self.accepted[question.name][batch])
+            for question in self.table
+        ]
+        loss = torch.stack(losses).mean()
+        if step % self.recipe.text_every:
+            return loss
+        turn = self.turns[step // self.recipe.text_every % len(self.turns)]
+        captioned = self.recipe.captions_a_step
+        captions = self.caption_loss(model, features[:captioned], batch[:captioned])
+        return loss + self.phrase_loss(model, prototypes, features, batch, turn) + self.recipe.caption_weight * captions
+
+    def phrase_loss(
+        self, model: open_clip.CLIP, prototypes: Prototypes, features: Tensor, batch: Tensor, turn: Sequence[Question]
+    ) -> Tensor:
+        """Compare pictures with phrases, and the table's phrases with their prototypes.
+
+        Args:
+            model: Both towers.
+            prototypes: Vectors of the answers to the table's questions.
+            features: Float (batch, width), of the pictures, of unit length.
+            batch: Int64 (batch,), numbers of pictures.
+            turn: The bank's questions whose turn it is.
+        """
+        asked = [*self.table, *turn]
         offers = [self.offer(question, batch) for question in asked]
         texts = [text for wordings, _ in offers for text in wordings]
         phrases = torch.split(encode_texts(model, self.tokenizer, texts), [len(wordings) for wordings, _ in offers])
+        scale = model.logit_scale.exp()
         losses = []
         for question, (_, accepted), answers in zip(asked, offers, phrases, strict=True):
             losses.append(choice_loss(scale * features[: len(accepted)] @ answers.T, accepted))
             if question.name in prototypes.vectors:
-                vectors = prototypes(question)
-                losses.append(choice_loss(scale * features @ vectors.T, accepted))
-                losses.append(functional.cross_entropy(scale * answers @ vectors.T, torch.arange(len(answers))))
-        captions = self.caption_loss(
-            model, features[: self.recipe.captions_a_step], batch[: self.recipe.captions_a_step]
-        )
-        return torch.stack(losses).sum() / len(asked) + self.recipe.caption_weight * captions
+                found = scale * answers @ prototypes(question).T
+                losses.append(functional.cross_entropy(found, torch.arange(len(answers))))
+        return torch.stack(losses).sum() / len(asked)
 
     def offer(self, question: Question, batch: Tensor) -> tuple[list[str], Tensor]:
         """Draw a wording of each answer, or of a sample of them that has a true one for every picture asked.
@@ -177,21 +190,6 @@ def accepted_answers(album: Album, question: Question) -> Tensor:
     return accepted
 
 
-def choice_loss(logits: Tensor, accepted: Tensor) -> Tensor:
-    """Mean of -log of the probability that falls on accepted choices, over the rows that have any; 0 without such rows.
-
-    Args:
-        logits: Float (rows, choices).
-        accepted: Bool (rows, choices).
-    """
-    asked = accepted.any(dim=1)
-    logits, accepted = logits[asked], accepted[asked]
-    if len(logits) == 0:
-        return logits.sum()
-    true = logits.masked_fill(~accepted, -torch.inf).logsumexp(dim=1)
-    return (logits.logsumexp(dim=1) - true).mean()
-
-
 def train_model(
     folder: Path,
     album: Album,
@@ -238,23 +236,24 @@ def train(
     trainer = Trainer(album, questions, tokenizer, recipe)
     prototypes = Prototypes(trainer.table)
     model.to(memory_format=torch.channels_last).train()
-    optimizer, schedule = _optimizer(nn.ModuleList([model, prototypes]), recipe, len(list(trainer.batches())))
-    losses = []
+    optimizer = _optimizer(nn.ModuleList([model, prototypes]), recipe)
+    steps = recipe.epochs * trainer.steps_an_epoch
+    losses: list[float] = []
     step = 0
     for epoch in range(1, recipe.epochs + 1):
         total = 0.0
-        first = step
         for batch in trainer.batches():
             loss = trainer.loss(model, prototypes, batch, step)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * _rate(step, steps, recipe)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            schedule.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
             total += loss.item()
             step += 1
-        losses.append(total / (step - first))
+        losses.append(total / trainer.steps_an_epoch)
         on_epoch(epoch, losses[-1])
     model.eval()
     return losses
@@ -272,18 +271,13 @@ def _texts(album: Album, questions: Sequence[Question]) -> Iterator[str]:
         yield compose(sight.labels, sight.visible, random)
 
 
-def _optimizer(
-    modules: nn.Module, recipe: Recipe, steps_an_epoch: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+def _optimizer(modules: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in modules.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in modules.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=recipe.learning_rate,
-        total_steps=recipe.epochs * steps_an_epoch,
-        pct_start=recipe.warmup_share,
-        cycle_momentum=False,
-    )
-    return optimizer, schedule
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+def _rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Give the learning rate as a share of its peak: up, level, and down in straight lines."""
+    return min(1.0, (step + 1) / recipe.warmup_steps, (steps - step) / (recipe.decay_share * steps))

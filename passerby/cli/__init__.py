@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from passerby.cli import data, finegpr_c, luperson_t, synthetic, tour, words
+from passerby.cli import data, embedded, finegpr_c, luperson_t, synthetic, tour, words
 
 USAGE_ERROR = 2
 app = typer.Typer(
@@ -25,10 +25,11 @@ generators = typer.Typer(
 app.add_typer(generators, name="gen-captions")
 finegpr_c.register(generators)
 luperson_t.register(generators)
+embedded.register(generators)
 synthetic.register(generators)
 data.register(app)
 tour.register(app)
-words.register(app)
+words.register(app, generators)
 
 
 def main() -> None:

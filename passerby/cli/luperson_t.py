@@ -116,6 +116,8 @@ def luperson_t(
         source=source or _source_name(images, from_embeddings),
     )
     words = Words(load_phrases(phrases), options, templates, synonyms)
+    if phrases or templates or synonyms:
+        words.check()
     recipe: Recipe
     if from_embeddings is not None:
         recipe = _rematch(out, from_embeddings, words, clip)

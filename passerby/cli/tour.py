@@ -39,7 +39,9 @@ def demo(
     from passerby.shards.read import ShardDataset
 
     folder = folder or Path(tempfile.mkdtemp(prefix="passerby-demo-"))
-    people, finegpr, luperson, sheet = (folder / name for name in ("people", "finegpr-c", "luperson-t", "contact-sheet.png"))
+    people, finegpr, luperson, sheet = (
+        folder / name for name in ("people", "finegpr-c", "luperson-t", "contact-sheet.png")
+    )
     images, attributes = people / "images", people / "attributes.csv"
     _step(f"gen-captions synthetic {people} --identities {identities} --images-per-identity {images_per_identity}")
     synthetic.synthetic(people, identities, images_per_identity, seed, workers)
@@ -58,7 +60,9 @@ def demo(
     typer.echo(f"\nThe data cards: {finegpr / 'README.md'} and {luperson / 'README.md'}\nNext, try:")
     typer.echo(f"  passerby explain {luperson} {pairs[0][1]['__key__']}")
     typer.echo(f"  passerby rerender {finegpr} --out {folder / 'short'} --lambda 0.5")
-    typer.echo("  gen-captions finegpr-c FINEGPR --attributes FINEGPR.csv --out ROOT --lambda 0.8   # your own copy of FineGPR")
+    typer.echo(
+        "  gen-captions finegpr-c FINEGPR --attributes FINEGPR.csv --out ROOT --lambda 0.8   # your own copy of FineGPR"
+    )
 
 
 def _step(command: str) -> None:

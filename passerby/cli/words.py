@@ -1,4 +1,4 @@
-"""`passerby explain` and `passerby rerender`: where a caption came from, and new captions from stored attributes."""
+"""Words: `passerby explain` (where a caption came from), `passerby rerender` (new ones), `gen-captions check-words`."""
 
 import json
 from collections.abc import Mapping
@@ -31,10 +31,44 @@ Examples:
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `passerby`."""
+CHECK_EXAMPLES = """
+Examples:
+
+    gen-captions check-words
+
+    gen-captions check-words --phrases my-phrases.yaml --synonyms my-synonyms.yaml
+"""
+FAULTS_FOUND = 1
+
+
+def register(app: typer.Typer, generators: typer.Typer) -> None:
+    """Add the commands to `passerby` and to `gen-captions`."""
     app.command(epilog=EXPLAIN_EXAMPLES)(explain)
     app.command(epilog=RERENDER_EXAMPLES)(rerender)
+    generators.command(epilog=CHECK_EXAMPLES)(check_words)
+
+
+def check_words(
+    phrases: Annotated[Path | None, typer.Option(help="Your own phrase bank.")] = None,
+    templates: Annotated[Path | None, typer.Option(help="Folder of your own sentence families.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="Your own synonym table.")] = None,
+) -> None:
+    """Check LUPerson-T's words: schema, every template in English, and, where WordNet is at hand, every synonym."""
+    from captioning.combine import Combiner, check_combiner, example_picks
+    from captioning.divide import load_phrases
+    from captioning.synonyms import audit_synonyms, load_synonyms
+
+    bank = load_phrases(phrases)
+    combiner = Combiner(bank, templates, synonyms, seed=0)
+    faults = check_combiner(combiner, example_picks(bank))
+    typer.echo(
+        f"{len(bank.prompts):,} prompts for {len(bank.attributes)} attributes, {len(combiner.templates)} templates"
+    )
+    for line in (*faults, *audit_synonyms(load_synonyms(synonyms))):
+        typer.echo(line)
+    if faults:
+        raise typer.Exit(FAULTS_FOUND)
+    typer.echo("no fault in any sentence")
 
 
 def explain(

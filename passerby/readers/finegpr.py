@@ -3,8 +3,6 @@
 Source: FineGPR (JeremyXSC/FineGPR): 1,150 identities × 36 cameras × 7 weathers × 7 illuminations, one scene an identity.
 """
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.sample import key_from_path, printable
+from passerby.readers.inputs import IMAGE_SUFFIXES, walk_images
+from passerby.sample import key_from_path
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 CODES = {"camera_id": 36, "weather_id": 7, "illumination_id": 7, "scene_id": 9}
 """Number of codes of each field of a name; codes count from 1."""
 
@@ -65,7 +63,7 @@ def list_images(source: Path) -> pa.Table:
         FileNotFoundError: `source` does not exist.
         ValueError: no image was found.
     """
-    paths = pa.array(map(printable, _paths(source)), pa.string())
+    paths = pa.array(_paths(source), pa.string())
     if len(paths) == 0:
         raise ValueError(f"{source} holds no image; allowed are files ending in {', '.join(IMAGE_SUFFIXES)}")
     stems = pc.replace_substring_regex(paths, pattern=r"^.*/|\.[^./]*$", replacement="")
@@ -107,18 +105,7 @@ def _paths(source: Path) -> list[str]:
         return [line for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist; give FineGPR's image folder, or a text file of image paths")
-    return list(_walk(str(source), ""))
-
-
-def _walk(folder: str, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                yield prefix + entry.name
+    return list(walk_images(str(source)))
 
 
 def _keys(paths: pa.Array, stems: pa.Array, rest: pa.Array) -> pa.Array:

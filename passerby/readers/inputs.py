@@ -1,12 +1,13 @@
 """The table of images that every reader gives: keys, paths, and what the names say."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.sample import KEY_PATTERN, key_from_path
+from passerby.sample import KEY_PATTERN, key_from_path, printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """Endings of file names that are taken for images; BMP is listed so that it is counted when it is refused."""
@@ -46,6 +47,24 @@ def build_inputs(
             first, second = table["path"][twice].as_py(), table["path"][twice + 1].as_py()
             raise ValueError(f"{first} and {second} have one key, {keys[twice]}; rename one")
     return table
+
+
+def walk_images(folder: str, prefix: str = "", *, is_flat: bool = False) -> Iterator[str]:
+    """Yield the image files of a folder as printable paths relative to it, in no order; hidden names are left alone.
+
+    Args:
+        folder: Where to look.
+        prefix: What to put before each path.
+        is_flat: Look into no folders inside.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.name.lower().endswith(IMAGE_SUFFIXES):
+                yield printable(prefix + entry.name)
+            elif not is_flat and entry.is_dir():
+                yield from walk_images(entry.path, f"{prefix}{entry.name}/")
 
 
 def qualified(names: pa.Array, containers: Sequence[str], numbers: pa.Array) -> pa.Array:

@@ -8,7 +8,7 @@ arrow    `LUPerson_train.arrow`, as UniPT publishes LUPerson-T
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 
 from passerby.images import read_image
 from passerby.readers.containers import ArrowSource, LmdbSource, TarSource, open_arrow, open_lmdb, open_tars
-from passerby.readers.inputs import IMAGE_SUFFIXES, build_inputs
+from passerby.readers.inputs import IMAGE_SUFFIXES, build_inputs, walk_images
 from passerby.readers.unpickle import load_plain
-from passerby.sample import printable
 
 SourceKind = Literal["flat", "tree", "lmdb", "tars", "arrow"]
 
@@ -174,7 +173,7 @@ def _tars(folder: Path) -> list[Path]:
 def _open_folder(path: Path, names: pa.Table | None, *, is_flat: bool) -> FolderSource:
     folder = path / "images" if (path / "images").is_dir() else path
     if names is None:
-        paths = pa.array(_walk(str(folder), "", is_flat=is_flat), pa.string())
+        paths = pa.array(walk_images(str(folder), is_flat=is_flat), pa.string())
         columns: dict[str, pa.Array] = {}
     else:
         columns = {name: names[name].combine_chunks() for name in names.column_names}
@@ -184,17 +183,6 @@ def _open_folder(path: Path, names: pa.Table | None, *, is_flat: bool) -> Folder
             raise ValueError(f"the name {paths[outside].as_py()!r} leads out of {folder}; names are relative to it")
     has_folders = pc.any(pc.match_substring(paths, "/")).as_py()
     return FolderSource(folder, build_inputs(paths, columns), "tree" if has_folders else "flat")
-
-
-def _walk(folder: str, prefix: str, *, is_flat: bool) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.name.lower().endswith(IMAGE_SUFFIXES):
-                yield printable(prefix + entry.name)
-            elif not is_flat and entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", is_flat=False)
 
 
 def _texts(values: object) -> pa.Array:

@@ -80,26 +80,13 @@ def finalise(root: Path, split: str, of: int, header: Mapping[str, Any]) -> Mani
         ValueError: shards of several configurations, files of other shards, a key in two shards, or a header that
             claims a name of the manifest's own.
     """
-    if of < 1:
-        raise ValueError(f"of is {of}; a data set has at least 1 shard")
-    found = [read_record(root, split, index, of) for index in range(of)]
-    records = tuple(record for record in found if record is not None)
-    if len(records) < of:
-        missing = [shard_name(split, index, of) for index, record in enumerate(found) if record is None]
-        raise FileNotFoundError(f"{root} lacks {len(missing)} of {of} shards ({_listed(missing)}); run again")
-    hashes = sorted({record.config_hash for record in records})
-    if len(hashes) > 1:
-        raise ValueError(f"{root} mixes shards of the configurations {hashes}; make it anew in an empty folder")
+    records = _done_records(root, split, of)
     names = [record.name for record in records]
-    if strangers := unlisted_files(root, names):
-        raise ValueError(f"{root} holds files of no shard of this data set: {_listed(strangers)}; delete them")
-    for key, shards in duplicate_keys(root, names)[:1]:
-        raise ValueError(f"the key {key} is there {len(shards)} times, in {_listed(sorted(set(shards)))}")
-    manifest = Manifest(
-        split, records, {name: hash_table(root, name) for name in names}, totals_of(records), dict(header)
-    )
+    _check_together(root, records)
+    tables = {name: hash_table(root, name) for name in names}
+    manifest = Manifest(split, records, tables, totals_of(records), dict(header))
     own = {"format": FORMAT, "version": VERSION, "split": split, **manifest.totals}
-    lists = {"shards": [asdict(record) for record in records], "tables": manifest.tables}
+    lists = {"shards": [asdict(record) for record in records], "tables": tables}
     if claimed := sorted({*own, *lists} & header.keys()):
         raise ValueError(f"header must not hold {claimed}, which are the manifest's own")
     write_atomically(root / "data" / "sizes.json", _encode(sizes_of(records)))
@@ -211,6 +198,27 @@ def read_quarantine(root: Path, name: str) -> pa.Table:
     """Read the rows that a shard gives to the quarantine."""
     rows = read_rows(meta_path(root, name), "rejected", QUARANTINE_COLUMNS)
     return rows.add_column(0, "shard", pa.array([name] * len(rows), pa.string())).cast(QUARANTINE_SCHEMA)
+
+
+def _done_records(root: Path, split: str, of: int) -> tuple[ShardRecord, ...]:
+    if of < 1:
+        raise ValueError(f"of is {of}; a data set has at least 1 shard")
+    found = [read_record(root, split, index, of) for index in range(of)]
+    if missing := [shard_name(split, index, of) for index, record in enumerate(found) if record is None]:
+        raise FileNotFoundError(f"{root} lacks {len(missing)} of {of} shards ({_listed(missing)}); run again")
+    return tuple(record for record in found if record is not None)
+
+
+def _check_together(root: Path, records: Sequence[ShardRecord]) -> None:
+    """Refuse shards that are sound one by one but make no data set together."""
+    names = [record.name for record in records]
+    if len(hashes := sorted({record.config_hash for record in records})) > 1:
+        raise ValueError(f"{root} mixes shards of the configurations {hashes}; make it anew in an empty folder")
+    if strangers := unlisted_files(root, names):
+        raise ValueError(f"{root} holds files of no shard of this data set: {_listed(strangers)}; delete them")
+    if duplicates := duplicate_keys(root, names):
+        key, shards = duplicates[0]
+        raise ValueError(f"the key {key} is there {len(shards)} times, in {_listed(sorted(set(shards)))}")
 
 
 def _write_quarantine(root: Path, names: Iterable[str]) -> None:
