@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Captioner:
 
     def say(self, image: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, JsonValue] | Rejected:
         """Caption one image by the known words of its slots: give the fields of its sample, but for those of the pixels."""
-        mentioned = {slot: word for slot, word in words.items() if (slot, word) in self.mentioned}
+        mentioned, slots = _sift(tuple(words.items()), self.mentioned)
         if not mentioned and self.options.when_empty == "exclude":
             return Rejected(
                 image["path"], "nothing to mention", "no known value is rare enough for lambda", image["key"]
@@ -108,7 +108,7 @@ class Captioner:
             "path": image["path"],
             "person_id": image["person_id"],
             **{name: image[name] for name in CODES},
-            **{slot: words.get(slot, "") for slot in SLOTS},
+            **slots,
             "mentioned": list(mentioned),
             "template": template,
             "recipe": RECIPE,
@@ -196,6 +196,15 @@ class FineGprC:
         }
         ordered = {name: pixels[name] if name in pixels else fields[name] for name in COLUMNS.names}
         return Sample(key, data, info.extension, ordered, text, extras)
+
+
+@lru_cache(maxsize=1024)  # the images of one person come together, and share 196 combinations of words
+def _sift(
+    words: tuple[tuple[str, str], ...], kept: frozenset[tuple[str, str]]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Give the words to mention, and the words of all slots, "" where unknown."""
+    known = dict(words)
+    return {slot: word for slot, word in words if (slot, word) in kept}, {slot: known.get(slot, "") for slot in SLOTS}
 
 
 def mean_size(folder: Path, images: pa.Table) -> float:
