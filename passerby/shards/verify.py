@@ -95,7 +95,7 @@ def verify(
         problems += found
         on_progress(done, total)
     problems += _check_manifest(root, manifest)
-    problems += _check_together(root, [record.name for record in compress(manifest.shards, has_sound_table)])
+    problems += _check_together(root, manifest, has_sound_table)
     size_bytes = sum(record.size_bytes for record in manifest.shards)
     return Verification(total, manifest.kept, manifest.quarantined, size_bytes, tuple(problems))
 
@@ -141,9 +141,12 @@ def _shard_problems(root: Path, record: ShardRecord, has_sound_table: bool) -> I
     if size_bytes == 0:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-        for problem in _compare(tar, table, record) if has_sound_table else ():
-            is_blamed = True
-            yield problem
+        try:
+            for problem in _compare(tar, table, record) if has_sound_table else ():
+                is_blamed = True
+                yield problem
+        except (KeyError, ValueError, OSError) as error:  # what a table raises that is none of ours
+            yield "", f"{table.name} cannot be understood: {error}"
         if not is_blamed and hashlib.sha256(tar).hexdigest() != record.sha256:
             yield "", f"{path.name} has another sha256 than the manifest says, and no sample is to blame"
 
@@ -163,7 +166,7 @@ def _compare(tar: mmap.mmap, table: Path, record: ShardRecord) -> Iterator[tuple
                 continue
             end, message = _check_sample(tar, row, fields, members, position)
             if message:
-                yield row["key"], message
+                yield row["key"] or "", message
             if end > len(tar):
                 yield "", f"{record.kept - kept:,} of {record.kept:,} samples are cut off"
                 return
@@ -233,8 +236,9 @@ def _check_manifest(root: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(name.removesuffix(".tar"), "", message)
 
 
-def _check_together(root: Path, names: list[str]) -> Iterator[Problem]:
-    """Check what concerns all the shards named: that no key is there twice, and that the quarantine is theirs."""
+def _check_together(root: Path, manifest: Manifest, has_sound_table: list[bool]) -> Iterator[Problem]:
+    """Check what concerns all shards with sound tables: that no key is there twice, and the quarantine."""
+    names = [record.name for record in compress(manifest.shards, has_sound_table)]
     if not names:
         return
     for key, shards in duplicate_keys(root, names):
@@ -243,7 +247,8 @@ def _check_together(root: Path, names: list[str]) -> Iterator[Problem]:
     try:
         with pq.ParquetFile(root / QUARANTINE_NAME) as file:
             found = file.read()
-        found = found.filter(pc.is_in(found["shard"], pa.array(names)))
+        unknown = pa.array([record.name for record in manifest.shards if record.name not in names], pa.string())
+        found = found.filter(pc.invert(pc.is_in(found["shard"], unknown)))
     except (OSError, ValueError, KeyError) as error:
         yield Problem("", "", f"{QUARANTINE_NAME} is missing or damaged: {error}")
         return
