@@ -16,7 +16,7 @@ from passerby.synthetic import RENDERER_VERSION, draw_person, draw_views, render
 HEIGHT_WIDTH = (128, 64)
 """Pixels, those of `passerby.nets.tower`; said again, because whoever renders need not load torch."""
 
-_IDENTITIES_A_UNIT = 25
+_IDENTITIES_A_UNIT = 10
 
 
 @dataclass(frozen=True)
