@@ -46,7 +46,9 @@ def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> I
 
 
 def _in_order(pool: ProcessPoolExecutor, indices: Iterator[int], in_flight: int) -> Iterator[Result_co]:
-    pending: deque[Future[Result_co]] = deque(pool.submit(_run_in_worker, index) for index in islice(indices, in_flight))
+    pending: deque[Future[Result_co]] = deque(
+        pool.submit(_run_in_worker, index) for index in islice(indices, in_flight)
+    )
     while pending:
         yield pending.popleft().result()
         pending.extend(pool.submit(_run_in_worker, index) for index in islice(indices, 1))
@@ -61,7 +63,7 @@ def _start_worker(job: Job[object]) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def _run_in_worker(index: int) -> Any:
+def _run_in_worker(index: int) -> Any:  # noqa: ANN401  (whatever the job gives)
     return _run_unit(index)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from captioning.attributes import IDENTITY_SLOTS, read_attributes
 
-CODES = {slot: "01" for slot in IDENTITY_SLOTS}
+CODES = dict.fromkeys(IDENTITY_SLOTS, "01")
 WORDS = {slot: values[0] for slot, values in IDENTITY_SLOTS.items()}
 
 

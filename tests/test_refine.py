@@ -1,3 +1,4 @@
+import itertools
 import json
 from fractions import Fraction
 
@@ -57,7 +58,7 @@ def test_lambda_one_mentions_everything(published):
 
 def test_the_kept_sets_are_nested(published):
     steps = [mentioned(published, text) for text in ("0", "0.1", "0.3", "0.5", "0.7", "0.8", "0.91", "1")]
-    assert all(smaller <= larger for smaller, larger in zip(steps, steps[1:], strict=False))
+    assert all(smaller <= larger for smaller, larger in itertools.pairwise(steps))
 
 
 @pytest.mark.parametrize(("threshold", "is_kept"), [("0.7", True), ("7/10", True), ("0.6999999999999999999", False)])

@@ -23,6 +23,7 @@ IMAGE_MODES = {
 }
 """How a crop gets into a square; see `fit` and `bands`."""
 
+
 def interpolated_size(image_mode: str) -> tuple[int, int] | None:
     """Give (height, width) of an `interp:HxW` mode, `None` for any other.
 
