@@ -5,12 +5,12 @@ mention, `sentence` words them, and `run_unit` hands image, caption and attribut
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -27,6 +27,7 @@ from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.write import ShardRecord, write_shard
 
 RECIPE = "finegpr-c"
+NOTHING_TO_MENTION = "nothing to mention"
 COLUMNS = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "caption")),
@@ -83,36 +84,59 @@ class Captioner:
 
     def describe(self, image: Mapping[str, Any]) -> dict[str, JsonValue] | Rejected:
         """Turn one row of the image table into the fields of its sample, but for those of the pixels; or say why not."""
-        path, key, person_id = image["path"], image["key"], image["person_id"]
-        if not person_id:
-            return Rejected(path, "name does not parse", "expected ID_cNN_wNN_lNN_pNN", key)
-        if person_id not in self.people:
-            return Rejected(path, "no attributes", f"person {person_id} has no row in the attribute table", key)
-        codes = [image[name] for name in CODES]
-        words = {**self.people[person_id], **words_of_codes(*codes, bins=self.options.viewpoint_bins)}
-        return self.say(image, words)
+        if refusal := self.refuse(image["person_id"]):
+            return Rejected(image["path"], *refusal, image["key"])
+        return self.say(image, self.words(image["person_id"], [image[name] for name in CODES]))
 
     def say(self, image: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, JsonValue] | Rejected:
         """Caption one image by the known words of its slots: give the fields of its sample, but for those of the pixels."""
-        mentioned, slots = _sift(tuple(words.items()), self.mentioned)
-        if not mentioned and self.options.when_empty == "exclude":
-            return Rejected(
-                image["path"], "nothing to mention", "no known value is rare enough for lambda", image["key"]
-            )
-        drawn_for = image["key"] if self.options.template_per == "image" else image["person_id"]
-        text, template = caption(mentioned, key=drawn_for, seed=self.options.seed, templates=self.templates)
+        told = self.tell(image["key"], image["person_id"], words)
+        if told is None:
+            return Rejected(image["path"], NOTHING_TO_MENTION, "no known value is rare enough for lambda", image["key"])
         return {
             "key": image["key"],
-            "caption": text,
+            "caption": told.caption,
             "source": self.options.source,
             "path": image["path"],
             "person_id": image["person_id"],
             **{name: image[name] for name in CODES},
-            **slots,
-            "mentioned": list(mentioned),
-            "template": template,
+            **told.slots,
+            "mentioned": told.mentioned,
+            "template": told.template,
             "recipe": RECIPE,
         }
+
+    def refuse(self, person_id: str) -> tuple[str, str] | None:
+        """Say why nothing can be said of a person: reason and detail; `None` where something can."""
+        if not person_id:
+            return "name does not parse", "expected ID_cNN_wNN_lNN_pNN"
+        if person_id not in self.people:
+            return "no attributes", f"person {person_id} has no row in the attribute table"
+        return None
+
+    def words(self, person_id: str, codes: Iterable[int]) -> dict[str, str]:
+        """Give the known word of every slot of one image, by its person and the codes of its name, in the order of `CODES`."""
+        return {**self.people[person_id], **words_of_codes(*codes, bins=self.options.viewpoint_bins)}
+
+    def tell(self, key: str, person_id: str, words: Mapping[str, str]) -> "Told | None":
+        """Word one image; `None` where nothing is to be mentioned and such images are excluded."""
+        mentioned, slots = _sift(tuple(words.items()), self.mentioned)
+        if not mentioned and self.options.when_empty == "exclude":
+            return None
+        drawn_for = key if self.options.template_per == "image" else person_id
+        text, template = caption(mentioned, key=drawn_for, seed=self.options.seed, templates=self.templates)
+        return Told(text, template, list(mentioned), slots)
+
+
+class Told(NamedTuple):
+    """What was said of one image; a tuple, for there are millions."""
+
+    caption: str
+    template: str
+    mentioned: list[str]
+    """The slots that the caption names."""
+    slots: Mapping[str, str]
+    """The word of every slot, "" where unknown."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captioning.finegpr_c import COLUMNS, Captioner, slice_of
+from captioning.attributes import SLOTS
+from captioning.finegpr_c import COLUMNS, NOTHING_TO_MENTION, RECIPE, Captioner, Told, slice_of
 from passerby.engine import run_units
+from passerby.readers.finegpr import CODES
 from passerby.runtime import atomic_file
-from passerby.sample import Rejected
 
 ROWS_A_UNIT = 50_000
 PIXEL_COLUMNS = ("width", "height", "sha256")
 """What only an image can tell; a captions file goes without."""
+
+DISTINCT_COLUMNS = ("key", "caption", "path")
+"""Columns with another value in nearly every row, for which Parquet need not look for repetitions."""
 
 SCHEMA = pa.schema([COLUMNS.field(name) for name in COLUMNS.names if name not in PIXEL_COLUMNS])
 
@@ -30,11 +34,30 @@ class TextJob:
 
     def run_unit(self, index: int) -> tuple[pa.Table, Counter[str]]:
         """Caption slice `index`; give the rows, and how many images have no caption, by reason."""
-        described = [self.captioner.describe(image) for image in slice_of(self.images, index, self.units).to_pylist()]
-        rows = [fields for fields in described if not isinstance(fields, Rejected)]
-        rejected = Counter(fields.reason for fields in described if isinstance(fields, Rejected))
-        columns = [pa.array([row[name] for row in rows], SCHEMA.field(name).type) for name in SCHEMA.names]
-        return pa.table(columns, schema=SCHEMA), rejected
+        rows = slice_of(self.images, index, self.units)
+        told: list[Told | None] = []
+        rejected: Counter[str] = Counter()
+        names = ("key", "person_id", *CODES)
+        for key, person_id, *codes in zip(*(rows[name].to_pylist() for name in names), strict=True):
+            refusal = self.captioner.refuse(person_id)
+            words = None if refusal else self.captioner.words(person_id, codes)
+            told.append(None if words is None else self.captioner.tell(key, person_id, words))
+            if told[-1] is None:
+                rejected[refusal[0] if refusal else NOTHING_TO_MENTION] += 1
+        if rejected:
+            rows = rows.filter(pa.array([entry is not None for entry in told]))
+        return self._table(rows, [entry for entry in told if entry is not None]), rejected
+
+    def _table(self, rows: pa.Table, told: list[Told]) -> pa.Table:
+        """Put what was told beside the columns that the images have already."""
+        columns: dict[str, object] = {name: rows[name] for name in rows.column_names}
+        columns |= {
+            "source": pa.repeat(self.captioner.options.source, len(told)),
+            "recipe": pa.repeat(RECIPE, len(told)),
+        }
+        columns |= {name: [getattr(entry, name) for entry in told] for name in ("caption", "template", "mentioned")}
+        columns |= {slot: [entry.slots[slot] for entry in told] for slot in SLOTS}
+        return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 def write_captions(
@@ -61,7 +84,11 @@ def write_captions(
     rejected: Counter[str] = Counter()
     written = 0
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+    repeating = [name for name in SCHEMA.names if name not in DISTINCT_COLUMNS]
+    with (
+        atomic_file(out) as file,
+        pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=repeating) as writer,
+    ):
         for rows, missing in run_units(job, range(job.units), workers=workers):
             writer.write_table(rows)
             rejected += missing
