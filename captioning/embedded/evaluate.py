@@ -16,6 +16,9 @@ from captioning.embedded.questions import BANK_IDS, PATTERNS, Question, accepted
 FEWEST = 20
 """Pictures that a class needs to count in a balanced accuracy; fewer prove nothing."""
 
+RANKS = (1, 5, 10)
+"""Depths at which retrieval is counted."""
+
 Floats = NDArray[np.float32]
 
 
@@ -42,7 +45,7 @@ class Scores:
     bank: Mapping[str, Accuracy]
     """By attribute of the phrase bank, picked as generation does."""
     retrieval: Mapping[str, float]
-    """`captions` and recalls at 1, 5 and 10, 0…1."""
+    """Numbers of `captions` and of `different` ones, and recalls, 0…1; see `retrieval`."""
 
     @property
     def mean(self) -> float:
@@ -89,19 +92,21 @@ def balanced_accuracy(truth: Sequence[str], hits: Sequence[bool]) -> Accuracy | 
 
 
 def retrieval(scorer: Scorer, features: Floats, album: Album) -> dict[str, float]:
-    """Look up every picture by its composed caption among all of them.
+    """Look up people by composed captions among all pictures.
 
-    A caption says everything that can be seen in its picture. A picture found instead counts as right only when its own
-    caption is word for word the same; that of the same person seen from elsewhere is mostly another and counts as wrong.
+    A caption says everything that can be seen in its picture. `person R@k`, the field's way to count: any picture of the
+    person is right. `picture R@k`: only one whose own caption is word for word the same is right, so that the same person seen
+    from elsewhere is mostly wrong.
     """
     captions = [compose(sight.labels, sight.visible) for sight in album.sights]
-    texts = scorer.encode_texts(captions)
-    best = np.argsort(-(texts @ features.T), axis=1, kind="stable")[:, :10]
-    hits = np.array(
-        [[captions[found] == caption for found in row] for row, caption in zip(best, captions, strict=True)]
-    )
-    recalls = {f"R@{rank}": float(hits[:, :rank].any(axis=1).mean()) for rank in (1, 5, 10)}
-    return {"captions": len(captions), "different": len(set(captions)), **recalls}
+    identities = [sight.identity for sight in album.sights]
+    best = np.argsort(-(scorer.encode_texts(captions) @ features.T), axis=1, kind="stable")[:, : max(RANKS)].tolist()
+    counts: dict[str, float] = {"captions": len(captions), "different": len(set(captions))}
+    for what, meant in (("person", identities), ("picture", captions)):
+        for rank in RANKS:
+            hits = [any(meant[found] == meant[place] for found in row[:rank]) for place, row in enumerate(best)]
+            counts[f"{what} R@{rank}"] = sum(hits) / len(hits)
+    return counts
 
 
 def _table_accuracies(

@@ -33,7 +33,7 @@ from passerby.nets.vocabulary import trim_vocabulary
 class Recipe:
     """How long and how hard to train."""
 
-    epochs: int = 30
+    epochs: int = 34
     """Passes over the album."""
     batch_size: int = 64
     """Pictures a step."""

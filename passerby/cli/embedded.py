@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def train(
     out: Annotated[Path, typer.Argument(help="Folder of the model, for --clip-weights local-dir:OUT.")],
     identities: Annotated[int, typer.Option(min=1, help="How many people to learn from.")] = 4000,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over their pictures.")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over their pictures.")] = 34,
     seed: Annotated[int, typer.Option(help="Seeds people, weights and order.")] = TRAINING_SEED,
     pictures: Annotated[Path | None, typer.Option(help="Folder to keep the renders in.")] = None,
     workers: Workers = 1,
@@ -70,23 +70,25 @@ def evaluate(
     workers: Workers = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
-    """Score a CLIP on people it has never seen, and write its metrics and model card."""
+    """Score a CLIP on people it has never seen; where FOLDER is given, write its metrics and model card there."""
     from captioning.divide import load_phrases
-    from captioning.embedded.card import read_metrics, write_scores
+    from captioning.embedded.card import check_new_people, evaluation_of, write_scores
     from captioning.embedded.data import AlbumJob, load_album
     from captioning.embedded.evaluate import evaluate as score
     from captioning.embedded.questions import table_questions
     from passerby.nets.clip import load_clip
     from passerby.nets.clip_source import EMBEDDED
 
-    folder = folder or EMBEDDED
+    scored = folder or EMBEDDED
     job = AlbumJob(identities, VIEWS, seed)
-    scorer = load_clip(weights=f"local-dir:{folder}")
+    check_new_people(scored, job)
+    scorer = load_clip(weights=f"local-dir:{scored}")
     total = identities * VIEWS
     with progress("rendering", "images") as advance:
         album = load_album(job, pictures, workers=workers, on_progress=lambda done: advance(done, total, ""))
-    write_scores(folder, job, score(scorer, album, table_questions(), load_phrases()))
-    evaluation = read_metrics(folder)["evaluation"]
+    evaluation = evaluation_of(job, score(scorer, album, table_questions(), load_phrases()))
+    if folder is not None:  # what the package brings along stays as it was shipped
+        write_scores(folder, evaluation)
     if as_json:
         typer.echo(json.dumps(evaluation))
         return
@@ -94,8 +96,11 @@ def evaluate(
         typer.echo(f"{part}: balanced accuracy (chance) of pictures that show it")
         for name, row in evaluation[part].items():
             typer.echo(f"  {name:<16}{row['balanced']:.3f}  ({row['chance']:.3f})  {row['pictures']:>5,}")
-    recalls = "  ".join(
-        f"{name} {share:.3f}" for name, share in evaluation["retrieval"].items() if name.startswith("R@")
-    )
     typer.echo(f"mean {evaluation['mean']:.3f}  ({evaluation['mean_chance']:.3f})")
-    typer.echo(f"captions to pictures, of {evaluation['retrieval']['captions']:,}: {recalls}")
+    found = evaluation["retrieval"]
+    typer.echo(
+        f"captions to pictures, of {found['captions']:,}, and what of a picture found must be that of the caption's:"
+    )
+    for what in ("person", "picture"):
+        recalls = "  ".join(f"{name.split()[1]} {share:.3f}" for name, share in found.items() if name.startswith(what))
+        typer.echo(f"  {what:<16}{recalls}")

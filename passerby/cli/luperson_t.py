@@ -205,11 +205,8 @@ def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
     by_person = words.options.is_voted
     inputs = sort_by_person(found.inputs) if by_person else found.inputs
     units = count_shards(len(inputs), mean_size(found), shards.size)
-    if "embedded" in scorer.identity["model"] and words.options.source != SYNTHETIC:
-        typer.echo(
-            "warning: the embedded model knows synthetic pedestrians only; on photographs its picks mean nothing",
-            err=True,
-        )
+    if "embedded" in scorer.identity["model"]:
+        _warn_of_the_embedded_model(words, is_at_home=words.options.source == SYNTHETIC)
     return LUPersonT(
         root=shards.out,
         source=found,
@@ -223,6 +220,18 @@ def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
         threads=shards.threads,
         keeps_embeddings=shards.keeps_embeddings,
     )
+
+
+def _warn_of_the_embedded_model(words: "Words", *, is_at_home: bool) -> None:
+    from captioning.conquer import prompts_of
+    from passerby.nets.clip_source import EMBEDDED
+    from passerby.nets.vocabulary import unknown_words
+
+    if not is_at_home:
+        message = "the embedded model knows synthetic pedestrians only; on photographs its picks mean nothing"
+        typer.echo(f"warning: {message}", err=True)
+    if unknown := unknown_words(prompts_of(words.bank), EMBEDDED / "vocabulary.txt.gz"):
+        typer.echo(f"warning: the embedded model has never read {', '.join(unknown)}", err=True)
 
 
 def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":

@@ -33,6 +33,8 @@ _CONFIG_NAME = "open_clip_config.json"
 _PATIENCE_SECONDS = 10
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".pth", ".pt", ".gz", ".txt")
 """Files of a model folder that decide what it says: config, weights, vocabulary."""
+_NO_MODEL_FILES = ("metrics.json",)
+"""Files beside them that do not: scoring a model again makes no other model of it."""
 _UNUSABLE = (
     AssertionError,
     AttributeError,
@@ -164,7 +166,11 @@ def _find_folder(name: str, folder: Path) -> ClipSource:
         config = json.loads(file.read_bytes())["model_cfg"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{file} is no open_clip configuration: {error!r}") from error
-    files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and path.is_file())
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _MODEL_FILES and path.name not in _NO_MODEL_FILES and path.is_file()
+    )
     return ClipSource(name, folder.resolve().name, f"{LOCAL_FOLDER}{folder}", None, config, _sha256(files))
 
 
