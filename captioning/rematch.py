@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioning.embeddings import embeddings_path, read_embeddings
-from captioning.luperson_t import Words, base_config, compose, describe, file_fields, match_images
+from captioning.words import Words, base_config, compose, describe, file_fields, match_images
 from passerby.config import config_hash
 from passerby.sample import Rejected, Sample
 from passerby.shards.manifest import Manifest

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from captioning.attributes import SLOTS
 from captioning.finegpr_c import COLUMNS, Captioner
-from captioning.luperson_t import Words, compose, file_fields
+from captioning.words import Words, compose, file_fields
 from passerby import __version__
 from passerby.config import config_hash
 from passerby.sample import JsonValue, Rejected, Sample

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from captioning.attributes import IDENTITY_SLOTS, read_attributes
+from passerby.synthetic import FINEGPR_NAMES, WORDS
 
 CODES = dict.fromkeys(IDENTITY_SLOTS, "01")
-WORDS = {slot: values[0] for slot, values in IDENTITY_SLOTS.items()}
+FIRST_WORDS = {slot: values[0] for slot, values in IDENTITY_SLOTS.items()}
 
 
 def write_csv(path, *rows, columns=("id", *IDENTITY_SLOTS)):
@@ -18,8 +19,8 @@ def write_csv(path, *rows, columns=("id", *IDENTITY_SLOTS)):
 @pytest.mark.parametrize("code", ["01", "1", "1.0", " 01 "])
 def test_codes_and_words_mean_the_same(tmp_path, code):
     coded = write_csv(tmp_path / "codes.csv", ["1", *[code] * 13])
-    worded = write_csv(tmp_path / "words.csv", ["0001", *WORDS.values()])
-    assert read_attributes(coded).people == read_attributes(worded).people == {"0001": WORDS}
+    worded = write_csv(tmp_path / "words.csv", ["0001", *FIRST_WORDS.values()])
+    assert read_attributes(coded).people == read_attributes(worded).people == {"0001": FIRST_WORDS}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
@@ -33,14 +34,14 @@ def test_every_format_reads_alike(tmp_path, suffix):
     else:
         path.write_text(json.dumps(frame.to_dict("records")))
     table = read_attributes(path)
-    assert table.people == {"0003": WORDS, "0012": {**WORDS, "age": "adult"}}
+    assert table.people == {"0003": FIRST_WORDS, "0012": {**FIRST_WORDS, "age": "adult"}}
     assert table.problems == ()
 
 
 def test_json_may_map_people_to_records(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(json.dumps({"0003": CODES}))
-    assert read_attributes(path).people == {"0003": WORDS}
+    assert read_attributes(path).people == {"0003": FIRST_WORDS}
 
 
 @pytest.mark.parametrize("unknown", ["", "unknown", "NaN", "-1"])
@@ -98,3 +99,8 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, name, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_attributes(path)
+
+
+def test_the_renderer_speaks_of_the_same_attributes():
+    assert tuple(FINEGPR_NAMES) == tuple(IDENTITY_SLOTS)
+    assert {slot: tuple(filter(None, WORDS[slot])) for slot in IDENTITY_SLOTS} == IDENTITY_SLOTS

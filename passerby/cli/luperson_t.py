@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from passerby.cli.clip import Clip, warn_of_the_embedded_model
 from passerby.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from captioning.conquer import Scorer
     from captioning.generate import Recipe
-    from captioning.luperson_t import Words
+    from captioning.words import Words
     from passerby.shards.manifest import Manifest
 
 REPORT_NAME = "report.json"
@@ -98,7 +99,7 @@ def luperson_t(
     """Build LUPerson-T: match each crop with attribute phrases by CLIP, and word what was matched."""
     from captioning.conquer import MatchOptions
     from captioning.divide import load_phrases
-    from captioning.luperson_t import Options, Words
+    from captioning.words import Options, Words
 
     if (images is None) == (from_embeddings is None):
         raise ValueError("give either IMAGES or --from-embeddings ROOT")
@@ -127,35 +128,6 @@ def luperson_t(
         shards = Shards(out, images, kind, names, keep, shard_size, split, batch_size, threads, embeddings)
         recipe = _from_images(shards, words, scorer)
     _run(recipe, workers, max_bad, as_json=as_json)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Which model to match with."""
-
-    model: str
-    weights: str
-    image_mode: str
-    device: str
-    precision: Literal["fp32", "fp16", "bf16"]
-    batch_size: int
-
-    def load(self) -> "Scorer":
-        """Load it, or explain what is missing; `none` guesses from checksums, for dry runs."""
-        from captioning.conquer import HashScorer
-
-        if self.model == "none":
-            return HashScorer()
-        from passerby.nets.clip import load_clip
-
-        return load_clip(
-            self.model,
-            self.weights,
-            image_mode=self.image_mode,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-        )
 
 
 @dataclass(frozen=True)
@@ -206,7 +178,7 @@ def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
     inputs = sort_by_person(found.inputs) if by_person else found.inputs
     units = count_shards(len(inputs), mean_size(found), shards.size)
     if "embedded" in scorer.identity["model"]:
-        _warn_of_the_embedded_model(words, is_at_home=words.options.source == SYNTHETIC)
+        warn_of_the_embedded_model(words, is_at_home=words.options.source == SYNTHETIC)
     return LUPersonT(
         root=shards.out,
         source=found,
@@ -220,18 +192,6 @@ def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
         threads=shards.threads,
         keeps_embeddings=shards.keeps_embeddings,
     )
-
-
-def _warn_of_the_embedded_model(words: "Words", *, is_at_home: bool) -> None:
-    from captioning.conquer import prompts_of
-    from passerby.nets.clip_source import EMBEDDED
-    from passerby.nets.vocabulary import unknown_words
-
-    if not is_at_home:
-        message = "the embedded model knows synthetic pedestrians only; on photographs its picks mean nothing"
-        typer.echo(f"warning: {message}", err=True)
-    if unknown := unknown_words(prompts_of(words.bank), EMBEDDED / "vocabulary.txt.gz"):
-        typer.echo(f"warning: the embedded model has never read {', '.join(unknown)}", err=True)
 
 
 def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":

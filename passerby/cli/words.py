@@ -182,8 +182,8 @@ def _luperson_voice(
 ) -> "LUPersonVoice":
     from captioning.conquer import MatchOptions
     from captioning.divide import load_phrases
-    from captioning.luperson_t import Options, Words
     from captioning.rerender import LUPersonVoice
+    from captioning.words import Options, Words
 
     config = old.header["config"]
     bank = load_phrases(phrases)
