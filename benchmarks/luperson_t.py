@@ -1,6 +1,6 @@
 """How fast LUPerson-T is made: the whole run beside bare decoding, matching beside bare forwards, and combining alone.
 
-    python benchmarks/luperson_t.py --images 4000 --repeats 3
+    python benchmarks/luperson_t.py --images 20000 --repeats 3
 
 Whole run: with a scorer that costs nothing, images a second of `gen-captions luperson-t` on two processes, beside decoding the same
 files and nothing else on two processes; both without their start-up (a run of few images is taken off). Matching: an open_clip
@@ -29,8 +29,9 @@ from passerby.images import decode_rgb
 from passerby.nets.clip import load_clip
 
 WORKERS = 2
-FEW = 200
-"""Images of the run that measures start-up."""
+SHARD_SIZE = 500
+FEW = WORKERS * SHARD_SIZE
+"""Images of the run that measures start-up: a shard for each process, so that all of them start."""
 HEIGHT, WIDTH = 256, 128
 FORWARDS = 64
 """Images encoded in each repeat of the matching benchmark."""
@@ -39,7 +40,7 @@ FORWARDS = 64
 def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
@@ -137,7 +138,9 @@ def run(images: Path) -> None:
     """Make the data set as a user does."""
     with tempfile.TemporaryDirectory() as out:
         words = ("luperson-t", images, "--out", Path(out) / "root", "--clip-model", "none", "--workers", WORKERS)
-        command = [str(word) for word in (Path(sys.executable).parent / "gen-captions", *words, "--shard-size", 500)]
+        command = [
+            str(word) for word in (Path(sys.executable).parent / "gen-captions", *words, "--shard-size", SHARD_SIZE)
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -34,6 +34,7 @@ def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> I
     if workers == 1:
         yield from map(job.run_unit, indices)
         return
+    _share_cores(workers)
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(job,)
     )
@@ -43,6 +44,16 @@ def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> I
         raise RuntimeError("a worker process died, perhaps for want of memory; run again to go on") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _share_cores(workers: int) -> None:
+    """Let the numeric libraries of all workers together use each core once, unless the user has said otherwise.
+
+    By default each worker's would use all cores, and wait for each other at every small product.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, threads)
 
 
 def _in_order(pool: ProcessPoolExecutor, indices: Iterator[int], in_flight: int) -> Iterator[Result_co]:

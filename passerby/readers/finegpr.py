@@ -111,9 +111,11 @@ def _paths(source: Path) -> list[str]:
 def _keys(paths: pa.Array, stems: pa.Array, rest: pa.Array) -> pa.Array:
     """Take the name itself as the key where it is exactly FineGPR's and occurs once; slug and hash of the path elsewhere."""
     is_plain = np.asarray(pc.fill_null(pc.equal(rest, ""), False))
-    encoded = stems.dictionary_encode()
-    counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
-    is_plain &= counts[np.asarray(encoded.indices)] == 1
+    ordered = stems.take(pc.sort_indices(stems))
+    if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # sorting what is nearly sorted beats counting
+        encoded = stems.dictionary_encode()
+        counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
+        is_plain &= counts[np.asarray(encoded.indices)] == 1
     if is_plain.all():
         return stems
     keys = stems.to_pylist()
