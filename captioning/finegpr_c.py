@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from captioning.attributes import SLOTS
 from captioning.finegpr_inputs import Inputs, Options, words_of_codes
-from captioning.generate import SYNTHETIC
+from captioning.generate import NO_ATTRIBUTES, NOTHING_TO_MENTION, SYNTHETIC
 from captioning.render import TemplateError, TemplateSet, check_templates, load_templates
 from captioning.sentence import VARIABLES, caption, examples, phrases
 from passerby import __version__
@@ -27,7 +27,6 @@ from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.write import ShardRecord, write_shard
 
 RECIPE = "finegpr-c"
-NOTHING_TO_MENTION = "nothing to mention"
 COLUMNS = pa.schema(
     [
         *((name, pa.string()) for name in ("key", "caption")),
@@ -111,7 +110,7 @@ class Captioner:
         if not person_id:
             return "name does not parse", "expected ID_cNN_wNN_lNN_pNN"
         if person_id not in self.people:
-            return "no attributes", f"person {person_id} has no row in the attribute table"
+            return NO_ATTRIBUTES, f"person {person_id} has no row in the attribute table"
         return None
 
     def words(self, person_id: str, codes: Iterable[int]) -> dict[str, str]:

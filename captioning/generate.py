@@ -28,7 +28,8 @@ BYTES_BESIDE_IMAGE = 4 << 10
 """Headers, padding, JSON and text of a sample."""
 SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
 
-HARMLESS_REASONS = frozenset({"no attributes", "nothing to mention"})
+NO_ATTRIBUTES, NOTHING_TO_MENTION = "no attributes", "nothing to mention"
+HARMLESS_REASONS = frozenset({NO_ATTRIBUTES, NOTHING_TO_MENTION})
 """Reasons for leaving out an input that is not bad in itself; they do not count against `max_bad`."""
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.attributes import SLOTS
-from captioning.finegpr_c import COLUMNS, NOTHING_TO_MENTION, RECIPE, Captioner, Told, slice_of
+from captioning.finegpr_c import COLUMNS, RECIPE, Captioner, Told, slice_of
+from captioning.generate import NOTHING_TO_MENTION
 from passerby.engine import run_units
 from passerby.readers.finegpr import CODES
 from passerby.runtime import atomic_file

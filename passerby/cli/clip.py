@@ -42,11 +42,12 @@ class Clip:
 def warn_of_the_embedded_model(words: "Words", *, is_at_home: bool) -> None:
     """Say that it knows our renders only, unless the images are such, and which words of the bank it never read."""
     from captioning.conquer import prompts_of
+    from captioning.embedded.model import VOCABULARY
     from passerby.nets.clip_source import EMBEDDED
     from passerby.nets.vocabulary import unknown_words
 
     if not is_at_home:
         message = "the embedded model knows synthetic pedestrians only; on photographs its picks mean nothing"
         typer.echo(f"warning: {message}", err=True)
-    if unknown := unknown_words(prompts_of(words.bank), EMBEDDED / "vocabulary.txt.gz"):
+    if unknown := unknown_words(prompts_of(words.bank), EMBEDDED / VOCABULARY):
         typer.echo(f"warning: the embedded model has never read {', '.join(unknown)}", err=True)
