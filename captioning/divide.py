@@ -23,8 +23,8 @@ PHRASES = TEMPLATES / "luperson_t" / "phrases.yaml"
 """The shipped bank: 945 prompts for 14 attributes."""
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "upper": (),
-    "lower": (),
+    "upper_clothes": (),
+    "lower_clothes": (),
     "age": ("modifier", "noun"),
     "gender": ("adult", "child", "pronoun"),
     "action": (),
@@ -43,7 +43,7 @@ PRONOUNS = ("he", "she", "they")
 AGE_NOUNS = ("adult", "child")
 """Which of a gender's two nouns an age takes: man or boy."""
 
-CLOTHES = ("upper", "lower")
+CLOTHES = ("upper_clothes", "lower_clothes")
 """The attributes whose phrases may come from a grid."""
 
 MAX_PHRASES = 32767
@@ -55,7 +55,7 @@ class Phrase:
     """One class of one attribute."""
 
     id: str
-    """Unique name, `lower.black.none.jeans`."""
+    """Unique name, `lower_clothes.black.none.jeans`."""
     attribute: str
     prompt: str
     """The sentence that CLIP reads."""

@@ -98,15 +98,15 @@ class Wording:
 
     def upper(self) -> str:
         """`a blue striped shirt`."""
-        return self.clothes("upper", plural_start="")
+        return self.clothes("upper_clothes", plural_start="")
 
     def lower(self) -> str:
         """`black long pants`."""
-        return self.clothes("lower", plural_start="")
+        return self.clothes("lower_clothes", plural_start="")
 
     def pair(self) -> str:
         """`a pair of black long pants`, but `a black short skirt`."""
-        return self.clothes("lower", plural_start="a pair of ")
+        return self.clothes("lower_clothes", plural_start="a pair of ")
 
     def clothes(self, attribute: str, *, plural_start: str) -> str:
         """Name the upper or lower clothes."""
@@ -123,7 +123,7 @@ class Wording:
 
     def lower_is(self) -> str:
         """`are`, or `is` after a skirt."""
-        return conjugate("be").finite(self.tense, is_plural=self.phrases["lower"].number == "plural")
+        return conjugate("be").finite(self.tense, is_plural=self.phrases["lower_clothes"].number == "plural")
 
     def verb(self, base: str) -> str:
         """`wears`: the verb of a template, after a noun."""

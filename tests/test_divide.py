@@ -25,8 +25,8 @@ def edited(tmp_path):
 @pytest.mark.parametrize(
     ("attribute", "count", "negatives"),
     [
-        ("upper", 672, 0),
-        ("lower", 228, 0),
+        ("upper_clothes", 672, 0),
+        ("lower_clothes", 228, 0),
         ("age", 4, 0),
         ("gender", 2, 0),
         ("action", 6, 0),
@@ -71,20 +71,25 @@ def test_the_blocks_lie_one_after_another():
     ("phrase_id", "surface", "number", "prompt"),
     [
         (
-            "upper.white.pure.t-shirt",
+            "upper_clothes.white.pure.t-shirt",
             "a white pure color t-shirt",
             "singular",
             "A photo of a person wearing a white pure color t-shirt.",
         ),
         (
-            "upper.orange.plaid.wind_coat",
+            "upper_clothes.orange.plaid.wind_coat",
             "an orange plaid wind coat",
             "singular",
             "A photo of a person wearing an orange plaid wind coat.",
         ),
-        ("lower.black.none.long_pants", "black long pants", "plural", "A photo of a person wearing black long pants."),
         (
-            "lower.white.none.short_skirt",
+            "lower_clothes.black.none.long_pants",
+            "black long pants",
+            "plural",
+            "A photo of a person wearing black long pants.",
+        ),
+        (
+            "lower_clothes.white.none.short_skirt",
             "a white short skirt",
             "singular",
             "A photo of a person wearing a white short skirt.",
@@ -111,7 +116,7 @@ def test_a_phrase_reads_as_specified(phrase_id, surface, number, prompt):
 
 
 def test_clothes_keep_their_parts():
-    phrase = next(phrase for phrase in BANK.phrases if phrase.id == "upper.khaki.striped.suit_jacket")
+    phrase = next(phrase for phrase in BANK.phrases if phrase.id == "upper_clothes.khaki.striped.suit_jacket")
     assert (phrase.colour, phrase.pattern, phrase.garment) == ("khaki", "striped", "suit jacket")
 
 
@@ -145,8 +150,8 @@ def test_an_optional_attribute_may_be_left_out(tmp_path):
     ("old", "new", "message"),
     [
         ("version: 1", "version: 2", "unknown value (2), allowed: 1"),
-        ("  age:\n", "  shoes:\n", "unknown field (shoes), allowed: upper, lower, age"),
-        ("          - hoodie\n", "          - shirt\n", "the id upper.black.pure.shirt is given twice"),
+        ("  age:\n", "  shoes:\n", "unknown field (shoes), allowed: upper_clothes, lower_clothes, age"),
+        ("          - hoodie\n", "          - shirt\n", "the id upper_clothes.black.pure.shirt is given twice"),
         ("surface: running", "surface: walking", "the prompt 'A photo of a person who is walking.' is given twice"),
         ("id: running", "id: walking", "the id action.walking is given twice"),
         (

@@ -14,6 +14,7 @@ from PIL import Image
 from passerby.config import ConfigError
 from passerby.readers.finegpr import list_images
 from passerby.synthetic import FINEGPR_NAMES, WORDS, Person, View, draw_person, draw_views, render, write_finegpr
+from passerby.synthetic.look import build_look
 from passerby.synthetic.mesh import Coat, Part, Surface, build_mesh, tube
 from passerby.synthetic.raster import rasterize
 from passerby.synthetic.render import _majority
@@ -292,6 +293,16 @@ def test_what_cannot_be_told_is_not_called_visible(name, camera, words):
     picture = seen(camera, **words)
     assert name not in picture.visible
     assert "upper_color" in picture.visible
+
+
+@pytest.mark.parametrize(("camera", "is_visible"), [(1, False), (10, True), (19, True), (28, True)])
+def test_a_ponytail_behind_the_head_tells_nothing_of_the_length(camera, is_visible):
+    person = next(
+        person
+        for person in (someone(identity, hair="long") for identity in range(100))
+        if build_look(person, 3).hair_style == "ponytail"
+    )
+    assert ("hair" in render(person, View(camera, **NOON), seed=3).visible) == is_visible
 
 
 @pytest.mark.parametrize("camera", range(1, 37, 5))

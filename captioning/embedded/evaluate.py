@@ -11,7 +11,7 @@ from captioning.conquer import MatchOptions, Scorer, match, prompts_of
 from captioning.divide import Phrase, PhraseBank
 from captioning.embedded.captions import compose
 from captioning.embedded.data import Album
-from captioning.embedded.questions import BANK_IDS, PATTERNS, Question, accepted_garments, frame
+from captioning.embedded.questions import BANK_IDS, HALVES, PATTERNS, Question, accepted_garments, frame
 
 FEWEST = 20
 """Pictures that a class needs to count in a balanced accuracy; fewer prove nothing."""
@@ -131,8 +131,8 @@ def _bank_accuracies(
     matches = match(features, scorer.encode_texts(prompts_of(bank)), bank, MatchOptions())
     for column, attribute in enumerate(bank.attributes):
         picks = [bank.phrases[place] if place >= 0 else None for place in matches.index[:, column].tolist()]
-        if attribute.name in ("upper", "lower"):
-            yield from _garment_accuracies(attribute.name, picks, album)
+        if attribute.name in HALVES:
+            yield from _garment_accuracies(HALVES[attribute.name], picks, album)
         elif attribute.name in BANK_IDS:
             labeled, ids = BANK_IDS[attribute.name]
             truth = [ids.get(sight.labels[labeled], "") if labeled in sight.visible else "" for sight in album.sights]

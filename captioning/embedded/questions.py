@@ -1,7 +1,7 @@
 """What the embedded CLIP is asked about a synthetic pedestrian: every attribute as a question whose answers have many wordings.
 
 Two kinds of questions: one for each column of the renderer's table (`upper_color`: FineGPR's words), and one for each attribute of
-a phrase bank (`bank upper`: its 672 prompts compete), for which `accepted_phrases` says once which phrases are true of whom.
+a phrase bank (`bank upper_clothes`: its 672 prompts compete), for which `accepted_phrases` says once which phrases are true of whom.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +68,9 @@ BANK_IDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 """Attribute of the bank, the column that answers it, and the last part of the phrase's id for each word of the column."""
 
+HALVES = {"upper_clothes": "upper", "lower_clothes": "lower"}
+"""Attributes of the bank made of color, pattern and garment, and how the renderer's columns of the three begin."""
+
 UNSEEN = ("smoke", "vehicle")
 """Attributes of the bank that nobody in the renders has: the answer is always the negative."""
 
@@ -117,10 +120,10 @@ def accepted_phrases(phrases: Sequence[Phrase], labels: Labels) -> frozenset[int
     Of a dress, every upper garment with its color and pattern is accepted, and a skirt below.
     """
     attribute = phrases[0].attribute
-    if attribute in ("upper", "lower"):
-        garments = accepted_garments(attribute, labels) or {phrase.garment for phrase in phrases}
-        patterns = PATTERNS[labels[f"{attribute}_pattern"]]
-        color = labels[f"{attribute}_color"]
+    if half := HALVES.get(attribute):
+        garments = accepted_garments(half, labels) or {phrase.garment for phrase in phrases}
+        patterns = PATTERNS[labels[f"{half}_pattern"]]
+        color = labels[f"{half}_color"]
         return frozenset(
             place
             for place, phrase in enumerate(phrases)
@@ -180,6 +183,6 @@ def rewordings(phrase: Phrase, synonyms: SynonymTable) -> tuple[str, ...]:
 
 
 def _needs(attribute: str) -> frozenset[str]:
-    if attribute in ("upper", "lower"):
-        return frozenset([f"{attribute}_color", f"{attribute}_garment", f"{attribute}_pattern"])
+    if half := HALVES.get(attribute):
+        return frozenset([f"{half}_color", f"{half}_garment", f"{half}_pattern"])
     return frozenset() if attribute in UNSEEN else frozenset([BANK_IDS[attribute][0]])

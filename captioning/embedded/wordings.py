@@ -79,6 +79,11 @@ def table_wordings() -> dict[str, dict[str, tuple[str, ...]]]:
         "umbrella": _yes_or_no("holding", "an umbrella", "umbrella"),
         "gloves": _worn("gloves"),
         "cellphone": _yes_or_no("using", "a cell phone", "cell phone"),
+        "cellphone_use": {
+            "talking": ("a person talking on a cell phone", "a person with a cell phone at the ear"),
+            "looking": ("a person looking at a cell phone", "a person reading from a cell phone"),
+            "none": ("a person busy with no cell phone", "a person without any cell phone"),
+        },
         "action": {word: (f"a person who is {word}", f"a {word} person") for word in ACTIONS},
     }
 

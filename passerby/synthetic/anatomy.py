@@ -242,7 +242,7 @@ def hairdo(look: Look, skeleton: Skeleton, *, is_covered: bool, is_hooded: bool)
         # The inside of the curtain shows beside the neck; reversed columns turn a surface inside out.
         parts.append(Part(grid[4:, ::-1], share[4:], Surface("hair", flat(look.hair * 0.45, HAIR))))
     if look.hair_style == "ponytail":
-        parts.append(_tail(skeleton, surface))
+        parts.append(_tail(skeleton, Surface("tail", surface.paint, surface.gloss)))
     return parts
 
 
@@ -250,7 +250,7 @@ def _hairline(look: Look, *, is_hooded: bool) -> tuple[tuple[float, float], ...]
     """Give (angle from the front, height of the hair's lower edge in head heights)."""
     if look.hair_style in ("straight", "wavy"):
         end = -0.35 if is_hooded else -0.95 - 0.35 * look.variant
-        return ((0, 0.86), (0.55, 0.83), (0.85, 0.72), (1.12, 0.1), (1.35, 0.6 * end), (1.9, end), (np.pi, end))
+        return ((0, 0.86), (0.55, 0.83), (0.85, 0.72), (1.05, 0.1), (1.2, 0.65 * end), (1.5, end), (np.pi, end))
     if look.hair_style == "bob":
         return ((0, 0.80), (0.5, 0.79), (0.85, 0.68), (1.1, 0.22), (1.5, 0.08), (2.2, 0.06), (np.pi, 0.08))
     sides = ((0.95, 0.70), (1.2, 0.48), (1.42, 0.50), (1.75, 0.42))

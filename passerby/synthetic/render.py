@@ -16,7 +16,7 @@ from passerby.synthetic.raster import Hits, rasterize
 from passerby.synthetic.scene import Camera, Light, View, build_light, place_camera, scene_source, shade
 from passerby.synthetic.visibility import visible_attributes
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Goes up with every change that changes pictures."""
 OVERSAMPLING = 2
 """Samples of the figure along each side of a pixel; `_resolve` and `_majority` know that it is two."""

@@ -6,6 +6,7 @@ from passerby.synthetic.people import Person
 
 _LEAST: Mapping[str, float] = {
     "hair": 0.004,
+    "tail": 0.0015,
     "glasses": 0.0006,
     "hat": 0.004,
     "bag": 0.006,
@@ -56,6 +57,8 @@ def visible_attributes(person: Person, shares: Mapping[str, float], *, is_facing
         **{f"lower_{aspect}": lower for aspect in ("color", "pattern", "garment")},
         **{thing: thing for thing in _THINGS if words[thing] == "yes"},
     }
+    if "tail" in shares and "tail" not in shown:
+        shown.discard("hair")  # a ponytail behind the head: it could as well be short
     visible = {"action", "gender"} | {name for name, feature in features.items() if feature in shown}
     absence_shows = {
         "glasses": is_facing and "face" in shown,
