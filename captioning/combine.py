@@ -6,14 +6,13 @@ attributes are said) and in 2 tenses. Half of 456, as in the paper's figure 6, i
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from captioning.divide import OPTIONAL, REQUIRED, Phrase, PhraseBank
 from captioning.families import FAMILIES, Template, load_families
 from captioning.marked_yaml import digest_of
-from captioning.synonyms import WordDraw, keep_canonical, load_synonyms
+from captioning.synonyms import keep_canonical, load_synonyms, word_draw
 from captioning.wording import Wording, variables
 from passerby.runtime import draw
 from passerby.text import lint
@@ -28,8 +27,7 @@ text encoder reads, and captions up to here do (measured over 80,000 of crowded 
 Policy = Literal["conditional", "exact"]
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionChoice:
+class CaptionChoice(NamedTuple):
     """One caption and what was drawn for it."""
 
     text: str
@@ -111,9 +109,9 @@ class Combiner:
 
     def fill(self, template: Template, phrases: Mapping[str, Phrase], *, key: str, index: int = 0) -> CaptionChoice:
         """Write one caption with a given template; `phrases` come from `resolve`."""
-        choose = keep_canonical
+        choose: Callable[[str, str], str] = keep_canonical
         if self._synonyms:
-            choose = WordDraw(self._synonyms, seed=self._seed, key=key, index=index).choose
+            choose = word_draw(self._synonyms, seed=self._seed, key=key, index=index)
         choice = self._write(template, phrases, choose)
         if len(choice.text) > LONGEST_CAPTION:
             choice = self._write(template, phrases, keep_canonical)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from captioning.divide import OPTIONAL, Phrase
 from captioning.marked_yaml import MarkedYaml, WordsError, digest_of
-from captioning.render import TemplateSet, load_templates
+from captioning.render import TemplateSet, compile_patterns, load_templates
 from captioning.synonyms import load_synonyms
 from captioning.verbs import Tense, conjugate
 from captioning.wording import Wording, variables
@@ -81,10 +80,10 @@ def load_families(folder: Path, *, variables: Collection[str]) -> Families:
     """
     checked = load_templates(folder, variables=[*variables, "tail"])
     composed = _compose(folder, checked)
-    with TemporaryDirectory() as scratch:  # patterns load from folders, so that the composed ones need one
-        for family, lines in composed.items():
-            (Path(scratch) / f"{family}.j2").write_text("\n".join(lines), encoding="utf-8")
-        patterns = load_templates(Path(scratch), variables=variables)
+    listed = (
+        (f"{family}.j2", line, text) for family, texts in composed.items() for line, text in enumerate(texts, start=1)
+    )
+    patterns = compile_patterns(listed, variables=variables, digest=checked.digest)
     blanks = _load_blanks(folder / "blanks.yaml")
     templates = []
     for family, place, tense in product(composed, range(STYLES * TAILS), TENSES):
@@ -181,8 +180,8 @@ def _in_notation(source: str, words: Mapping[str, str]) -> str:
 def _notation(known: Mapping[str, Callable[[Wording], str]], tense: Tense) -> dict[str, str]:
     """Give what each variable says while every blank stays a blank."""
     blanks: dict[str, tuple[str, dict[str, str]]] = {
-        "upper": ("<upper clothes>", {}),
-        "lower": ("<lower clothes>", {}),
+        "upper_clothes": ("<upper clothes>", {}),
+        "lower_clothes": ("<lower clothes>", {}),
         "age": ("", {"modifier": "<age> ~", "noun": "adult"}),
         "gender": ("", {"adult": "<gender>", "pronoun": "he"}),
         "action": ("<action>", {}),

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from captioning.conquer import Scorer
+from captioning.conquer import Matcher, Scorer
 from captioning.embeddings import Embeddings, embeddings_path, write_embeddings
 from captioning.words import Words, base_config, compose, describe, match_images
 from passerby.config import config_hash
@@ -100,19 +100,22 @@ class LUPersonT:
         """Give the manifest's entries on how the data set was made."""
         return describe(self.words, dict(self.scorer.identity))
 
+    @cached_property
+    def _matcher(self) -> Matcher:
+        return Matcher(self.text_features, self.words.bank, self.words.options.match)
+
     def _entries(self, unit: int) -> Iterator[Sample | Rejected]:
         start, stop = self.bounds[unit], self.bounds[unit + 1]
         keys: list[str] = []
         features: list[NDArray[np.float16]] = []
         for batch in self._read(self.inputs.slice(start, stop - start).to_pylist()):
             seen = [entry for entry in batch if isinstance(entry, Seen)]
-            yield from (entry for entry in batch if isinstance(entry, Rejected))
-            if not seen:
-                continue
             found = self.scorer.encode_images([image.pixels for image in seen]).astype(np.float16)
             keys += [image.row["key"] for image in seen]
             features.append(found)
-            yield from self._samples(seen, found)
+            samples = self._samples(seen, found)
+            for entry in batch:
+                yield entry if isinstance(entry, Rejected) else next(samples)
         if self.keeps_embeddings:
             width = self.text_features.shape[1]
             stacked = np.concatenate(features) if features else np.empty((0, width), np.float16)
@@ -121,20 +124,25 @@ class LUPersonT:
 
     def _samples(self, seen: Sequence[Seen], features: NDArray[np.float16]) -> Iterator[Sample]:
         people = [image.row["person_id"] for image in seen]
-        for image, picks in zip(seen, match_images(features, people, self.text_features, self.words), strict=True):
+        for image, picks in zip(seen, match_images(features, people, self._matcher, self.words), strict=True):
             yield compose(self.words, image.row, image.fields, picks, image=image.data, extension=image.extension)
 
     def _read(self, rows: list[dict[str, Any]]) -> Iterator[list[Seen | Rejected]]:
         """Yield batches of decoded inputs, the next one decoding while a batch is encoded."""
         batches = batches_of(rows, self.batch_size, by_person=self.words.options.is_voted)
         with ThreadPoolExecutor(self.threads) as pool:
-            ahead: list[Future[Seen | Rejected]] = []
+            ahead: list[Future[list[Seen | Rejected]]] = []
             for batch in batches:
-                submitted = [pool.submit(self._see, row) for row in batch]
+                share = -(-len(batch) // self.threads)  # a task a thread, since a task an image takes 8 µs
+                shares = [batch[start : start + share] for start in range(0, len(batch), share)]
+                submitted = [pool.submit(self._see_all, share) for share in shares]
                 if ahead:
-                    yield [future.result() for future in ahead]
+                    yield [entry for future in ahead for entry in future.result()]
                 ahead = submitted
-            yield [future.result() for future in ahead]
+            yield [entry for future in ahead for entry in future.result()]
+
+    def _see_all(self, rows: Sequence[Mapping[str, Any]]) -> list[Seen | Rejected]:
+        return [self._see(row) for row in rows]
 
     def _see(self, row: Mapping[str, Any]) -> Seen | Rejected:
         try:

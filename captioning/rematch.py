@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captioning.conquer import Matcher
 from captioning.embeddings import embeddings_path, read_embeddings
 from captioning.words import Words, base_config, compose, describe, file_fields, match_images
 from passerby.config import config_hash
@@ -61,6 +62,10 @@ class Rematch:
         shared = base_config(self.words, self.old.header["scorer"], self.split, self.units)
         return {**shared, "made_from_sha256": config_hash({"shards": made_from})}
 
+    @cached_property
+    def _matcher(self) -> Matcher:
+        return Matcher(self.text_features, self.words.bank, self.words.options.match)
+
     def run_unit(self, index: int) -> ShardRecord:
         """Write shard `index` from the old one."""
         return write_shard(
@@ -95,7 +100,7 @@ class Rematch:
 
     def _match(self, samples: Sequence[Stored], features: NDArray[np.float16]) -> Iterator[Sample]:
         people = [sample.fields["person_id"] for sample in samples]
-        for sample, picks in zip(samples, match_images(features, people, self.text_features, self.words), strict=True):
+        for sample, picks in zip(samples, match_images(features, people, self._matcher, self.words), strict=True):
             made = compose(
                 self.words,
                 sample.fields,

@@ -83,7 +83,7 @@ class LUPersonVoice:
 
     def rephrase(self, sample: Stored) -> Sample:
         """Caption the stored picks again."""
-        picks = {name: value for name, value in sample.fields.items() if name not in ("templates", "synonyms")}
+        picks = {name: sample.fields[name] for name in self.words.pick_columns.names}
         made = compose(
             self.words, sample.fields, file_fields(sample), picks, image=sample.image, extension=sample.image_extension
         )

@@ -87,34 +87,30 @@ def load_synonyms(path: Path | None = None) -> SynonymTable:
     return SynonymTable(sections, reviewed)
 
 
-class WordDraw:
-    """Draws the words of one caption: half of the time the canonical one, else any of its synonyms.
+def word_draw(table: SynonymTable, *, seed: int, key: str, index: int) -> Callable[[str, str], str]:
+    """Give what draws the words of one caption: half of the time the canonical one, else any of its synonyms.
 
-    What it draws depends on seed, key, caption index and the order of the calls.
+    It takes the section and the canonical word of a slot; what it draws depends on seed, key, caption index and the order
+    of the calls.
     """
+    sides_of = table.sides
+    number, choices_left, refills = 0, 1, 0  # not an object's: this is called a dozen times a caption
 
-    def __init__(self, table: SynonymTable, *, seed: int, key: str, index: int) -> None:
-        """Start a caption."""
-        self._sides = table.sides
-        self._name = (seed, key, index)
-        self._number = 0
-        self._range = 1
-        self._refills = 0
-
-    def choose(self, section: str, canonical: str) -> str:
-        """Give the word to use in one slot."""
-        sides = self._sides[section].get(canonical)
+    def choose(section: str, canonical: str) -> str:
+        nonlocal number, choices_left, refills
+        sides = sides_of[section].get(canonical)
         if sides is None:
             return canonical
         count = len(sides)
         # One 64-bit number serves many slots, as digits to mixed bases; with 16 bits to spare every side is as likely.
-        if self._range < count << 16:
-            self._number = draw(*self._name, f"words {self._refills}")
-            self._range = 1 << 64
-            self._refills += 1
-        self._number, side = divmod(self._number, count)
-        self._range //= count
+        if choices_left < count << 16:
+            number, choices_left = draw(seed, key, index, f"words {refills}"), 1 << 64
+            refills += 1
+        number, side = divmod(number, count)
+        choices_left //= count
         return sides[side]
+
+    return choose
 
 
 def audit_synonyms(table: SynonymTable) -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from captioning.combine import Combiner, Policy, check_combiner, example_picks
-from captioning.conquer import Matches, MatchOptions, match, pool_by_person
+from captioning.combine import CaptionChoice, Combiner, Policy, check_combiner, example_picks
+from captioning.conquer import Matcher, Matches, MatchOptions, pool_by_person
 from captioning.divide import PhraseBank
 from captioning.generate import SYNTHETIC
 from passerby import __version__
@@ -86,24 +86,25 @@ class Words:
     def columns(self) -> pa.Schema:
         """The fields of a sample's JSON and, as columns, of `meta/*.parquet`."""
         texts = ("caption", *(f"caption_{index}" for index in range(1, self.options.captions)))
-        picks = [
-            (f"{attribute.name}{suffix}", kind)
-            for attribute in self.bank.attributes
-            for suffix, kind in (("", pa.string()), ("_confidence", pa.float64()), ("_margin", pa.float64()))
-        ]
         return pa.schema(
             [
                 *((name, pa.string()) for name in ("key", *texts)),
                 *((name, pa.int32()) for name in ("width", "height")),
                 *((name, pa.string()) for name in ("sha256", "source", "path", "person_id")),
                 ("camera_id", pa.int16()),
-                *picks,
-                ("runners_up", pa.list_(pa.string())),
+                *self.pick_columns,
                 ("templates", pa.list_(pa.string())),
                 ("synonyms", pa.list_(pa.string())),
                 ("recipe", pa.string()),
             ]
         )
+
+    @cached_property
+    def pick_columns(self) -> pa.Schema:
+        """The fields of `picks`."""
+        kinds = (("", pa.string()), ("_confidence", pa.float64()), ("_margin", pa.float64()))
+        decided = [(f"{each.name}{suffix}", kind) for each in self.bank.attributes for suffix, kind in kinds]
+        return pa.schema([*decided, ("runners_up", pa.list_(pa.string()))])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the compiled templates behind when this goes to a worker."""
@@ -117,37 +118,28 @@ class Words:
 
     def picks(self, matches: Matches) -> Iterator[dict[str, JsonValue]]:
         """Turn matches into the fields that hold them, one dict an image."""
-        names = [phrase.id for phrase in self.bank.phrases]
-        for row in range(len(matches.index)):
-            fields: dict[str, JsonValue] = {}
-            runners_up: list[str] = []
-            for place, attribute in enumerate(self.bank.attributes):
-                chosen, rival = int(matches.index[row, place]), int(matches.runner_up[row, place])
-                fields[attribute.name] = names[chosen] if chosen >= 0 else ""
-                fields[f"{attribute.name}_confidence"] = round(float(matches.confidence[row, place]), CONFIDENCE_DIGITS)
-                fields[f"{attribute.name}_margin"] = round(float(matches.margin[row, place]), CONFIDENCE_DIGITS)
-                runners_up.append(names[rival] if 0 <= rival < len(names) else "")
-            yield {**fields, "runners_up": runners_up}
+        names = self.pick_columns.names
+        # The last name is that of -1, which is none; the one before, of the neutral prompt.
+        phrases = np.array([*(phrase.id for phrase in self.bank.phrases), "", ""], dtype=object)
+        numbers = (matches.confidence, matches.margin)
+        rounded = [each.astype(np.float64).round(CONFIDENCE_DIGITS).astype(object) for each in numbers]
+        # shape: (images, attributes, 3), then a row an image
+        decided = np.stack([phrases[matches.index], *rounded], axis=2).reshape(len(matches.index), -1)
+        for values, runners_up in zip(decided.tolist(), phrases[matches.runner_up].tolist(), strict=True):
+            yield dict(zip(names, [*values, runners_up], strict=True))
 
-    def caption(self, key: str, picks: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Word stored picks: the caption fields of a sample."""
-        chosen = {
-            attribute.name: str(picks[attribute.name]) for attribute in self.bank.attributes if picks[attribute.name]
-        }
-        choices = self.combiner.captions(chosen, key=key, count=self.options.captions)
-        texts: dict[str, JsonValue] = {
-            f"caption_{index}" if index else "caption": c.text for index, c in enumerate(choices)
-        }
-        synonyms = [f"{index}:{slot}={word}" for index, c in enumerate(choices) for slot, word in c.synonyms.items()]
-        return {**texts, "templates": [choice.template for choice in choices], "synonyms": synonyms}
+    def captions(self, key: str, picks: Mapping[str, JsonValue]) -> tuple[CaptionChoice, ...]:
+        """Word stored picks."""
+        chosen = {each.name: str(picks[each.name]) for each in self.bank.attributes if picks[each.name]}
+        return self.combiner.captions(chosen, key=key, count=self.options.captions)
 
 
 def match_images(
-    features: NDArray[np.float16], people: Sequence[str], text_features: NDArray[np.floating], words: Words
+    features: NDArray[np.float16], people: Sequence[str], matcher: Matcher, words: Words
 ) -> Iterator[dict[str, JsonValue]]:
     """Match images and give the fields of their picks; whole persons at a time where persons vote."""
     pooled = pool_by_person(features, people) if words.options.is_voted else None
-    return words.picks(match(features, text_features, words.bank, words.options.match, pooled_features=pooled))
+    return words.picks(matcher.match(features, pooled_features=pooled))
 
 
 def compose(
@@ -169,11 +161,21 @@ def compose(
         image: The encoded image.
         extension: Its kind.
     """
-    own: dict[str, JsonValue] = {name: row[name] for name in ("key", "path", "person_id", "camera_id")}
-    own |= {"source": words.options.source, "recipe": RECIPE}
-    fields = {**own, **from_file, **picks, **words.caption(row["key"], picks)}
-    ordered = {name: fields[name] for name in words.columns.names}
-    return Sample(row["key"], image, extension, ordered, str(fields["caption"]))
+    choices = words.captions(row["key"], picks)
+    fields: dict[str, JsonValue] = {  # in the order of `Words.columns`
+        "key": row["key"],
+        **{f"caption_{index}" if index else "caption": choice.text for index, choice in enumerate(choices)},
+        **from_file,
+        "source": words.options.source,
+        "path": row["path"],
+        "person_id": row["person_id"],
+        "camera_id": row["camera_id"],
+        **picks,
+        "templates": [choice.template for choice in choices],
+        "synonyms": [f"{index}:{slot}={word}" for index, c in enumerate(choices) for slot, word in c.synonyms.items()],
+        "recipe": RECIPE,
+    }
+    return Sample(row["key"], image, extension, fields, choices[0].text)
 
 
 def file_fields(sample: Stored) -> dict[str, JsonValue]:

@@ -72,14 +72,23 @@ def read_image(
     Raises:
         ImageProblem: the file is missing, unreadable or no regular file, or its content is no usable image.
     """
+    data = read_file(path)
+    return data, inspect_image(data, max_pixels=max_pixels, max_aspect=max_aspect, decode=decode)
+
+
+def read_file(path: Path | str) -> bytes:
+    """Read a file that may be an image, whatever it holds.
+
+    Raises:
+        ImageProblem: the file is missing, unreadable, no regular file, or of an absurd size.
+    """
     try:
-        data = _read_file(path)
+        return _read_regular(path)
     except FileNotFoundError:
         dangling = Path(path).is_symlink()
         raise ImageProblem("missing", "a link to nowhere" if dangling else "no such file") from None
     except OSError as error:
         raise ImageProblem("unreadable", f"cannot be read: {error.strerror}") from None
-    return data, inspect_image(data, max_pixels=max_pixels, max_aspect=max_aspect, decode=decode)
 
 
 def inspect_image(
@@ -134,7 +143,7 @@ def decode_rgb(data: bytes, *, at_least: int = DECODED_AT_LEAST) -> NDArray[np.u
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _read_file(path: Path | str) -> bytes:
+def _read_regular(path: Path | str) -> bytes:
     # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -29,7 +29,7 @@ class Sample:
     """Unique over the whole data set; see `key_from_path`."""
 
     image: bytes
-    """The source file as it is, never re-encoded."""
+    """The source file as it is, never re-encoded; empty, and so is its extension, in a captions-only copy."""
 
     image_extension: str
     """`jpg`, `png` or `webp`, as `passerby.images.inspect_image` names the format found in the bytes."""
@@ -99,4 +99,4 @@ def printable(text: str) -> str:
 
 
 def _is_flat_list(value: object) -> bool:
-    return type(value) is list and all(type(element) in _SCALARS for element in value)
+    return type(value) is list and _SCALARS.issuperset(map(type, value))

@@ -13,7 +13,7 @@ from captioning.divide import OPTIONAL, load_phrases
 from captioning.families import FAMILIES, LISTING, template_listing
 from captioning.marked_yaml import WordsError
 from captioning.render import TemplateError
-from captioning.synonyms import SYNONYMS, SynonymTable, WordDraw, audit_synonyms, load_synonyms
+from captioning.synonyms import SYNONYMS, SynonymTable, audit_synonyms, load_synonyms, word_draw
 from captioning.verbs import conjugate
 from passerby.text import lint
 
@@ -26,8 +26,8 @@ WORDS = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
 
 # The worked example of the paper's figure 2.
 FIGURE_2 = {
-    "upper": "upper.white.pure.t-shirt",
-    "lower": "lower.black.none.long_pants",
+    "upper_clothes": "upper_clothes.white.pure.t-shirt",
+    "lower_clothes": "lower_clothes.black.none.long_pants",
     "age": "age.young",
     "gender": "gender.man",
     "action": "action.walking",
@@ -55,12 +55,12 @@ NOUNS = {
 }
 OPTIONS = [{}, *({name: phrase} for name, phrase in EVERYTHING.items()), EVERYTHING]
 CROSS = [
-    FIGURE_2 | {"age": age, "gender": gender, "hair": hair, "lower": lower} | options
+    FIGURE_2 | {"age": age, "gender": gender, "hair": hair, "lower_clothes": lower} | options
     for age, gender, hair, lower, options in product(
         ("age.child", "age.young", "age.middle_aged", "age.elderly"),
         ("gender.man", "gender.woman"),
         ("hair.short", "hair.medium", "hair.long", "hair.bald", "hair.covered"),
-        ("lower.black.none.long_pants", "lower.orange.plaid.short_skirt"),
+        ("lower_clothes.black.none.long_pants", "lower_clothes.orange.plaid.short_skirt"),
         OPTIONS,
     )
 ]
@@ -160,11 +160,11 @@ def test_every_caption_names_the_clothes_and_the_person():
         assert "man" in text
 
 
-@pytest.mark.parametrize("lower", ["lower.black.none.long_pants", "lower.orange.plaid.short_skirt"])
+@pytest.mark.parametrize("lower", ["lower_clothes.black.none.long_pants", "lower_clothes.orange.plaid.short_skirt"])
 @pytest.mark.parametrize("options", [{}, {"bag": "bag.backpack"}, EVERYTHING])
 @pytest.mark.parametrize("combiner", [PLAIN, PLAIN_NEUTRAL])
 def test_all_templates_say_it_differently(options, lower, combiner):
-    captions = all_captions(combiner, FIGURE_2 | options | {"lower": lower})
+    captions = all_captions(combiner, FIGURE_2 | options | {"lower_clothes": lower})
     assert len(set(captions.values())) == 456
 
 
@@ -245,17 +245,19 @@ def test_the_subject_joins_age_and_gender(age, gender, subject):
 @pytest.mark.parametrize(
     ("lower", "sentence"),
     [
-        ("lower.black.none.jeans", "Black jeans were worn on the lower body."),
-        ("lower.black.none.long_skirt", "A black long skirt was worn on the lower body."),
+        ("lower_clothes.black.none.jeans", "Black jeans were worn on the lower body."),
+        ("lower_clothes.black.none.long_skirt", "A black long skirt was worn on the lower body."),
     ],
 )
 def test_the_verb_of_a_garment_agrees_with_it(lower, sentence):
-    assert sentence in all_captions(PLAIN, FIGURE_2 | {"lower": lower})["f17-s3-t0-past"]
+    assert sentence in all_captions(PLAIN, FIGURE_2 | {"lower_clothes": lower})["f17-s3-t0-past"]
 
 
 def test_only_plural_garments_come_in_pairs():
     trousers = all_captions(PLAIN, FIGURE_2)["f03-s1-t0-present"]
-    skirt = all_captions(PLAIN, FIGURE_2 | {"lower": "lower.blue.none.short_skirt"})["f03-s1-t0-present"]
+    skirt = all_captions(PLAIN, FIGURE_2 | {"lower_clothes": "lower_clothes.blue.none.short_skirt"})[
+        "f03-s1-t0-present"
+    ]
     assert "together with a pair of black long pants" in trousers
     assert "together with a blue short skirt" in skirt
 
@@ -319,15 +321,15 @@ def test_substitutions_are_told_and_stand_in_the_text():
 
 def test_a_word_is_canonical_half_of_the_time_and_else_any():
     table = SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}})
-    draws = (WordDraw(table, seed=0, key=str(i), index=0) for i in range(500))
-    counts = Counter(drawing.choose("noun", "man") for drawing in draws for _ in range(20))
+    draws = (word_draw(table, seed=0, key=str(i), index=0) for i in range(500))
+    counts = Counter(choose("noun", "man") for choose in draws for _ in range(20))
     assert counts["man"] == pytest.approx(5000, abs=250)
     assert all(counts[word] == pytest.approx(1667, abs=180) for word in ("male", "guy", "gentleman"))
 
 
 def test_a_caption_with_many_slots_never_repeats_its_draws():
-    drawing = WordDraw(SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}}), seed=0, key="a", index=0)
-    words = [drawing.choose("noun", "man") for _ in range(200)]
+    choose = word_draw(SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}}), seed=0, key="a", index=0)
+    words = [choose("noun", "man") for _ in range(200)]
     assert all(words[period:] != words[:-period] for period in range(1, 100))
 
 
@@ -337,7 +339,7 @@ def test_a_caption_with_many_slots_never_repeats_its_draws():
         (FIGURE_2 | {"bag": "bag.none"}, r"bag \(bag.none\) is no phrase"),
         (FIGURE_2 | {"bag": "hat.ordinary"}, r"bag \(hat.ordinary\) is no phrase"),
         (FIGURE_2 | {"shoes": "hat.ordinary"}, r"unknown attributes \(shoes\)"),
-        ({"upper": "upper.white.pure.t-shirt"}, "no phrase was picked for lower"),
+        ({"upper_clothes": "upper_clothes.white.pure.t-shirt"}, "no phrase was picked for lower_clothes"),
     ],
 )
 def test_a_wrong_pick_is_named(picks, message):

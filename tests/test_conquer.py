@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from captioning.conquer import HashScorer, Matches, MatchOptions, match, pool_by_person, prompts_of
-from captioning.divide import Attribute, Phrase, PhraseBank, load_phrases
+from captioning.conquer import HashScorer, Matcher, Matches, MatchOptions, match, pool_by_person, prompts_of
+from captioning.divide import REQUIRED, Attribute, Phrase, PhraseBank, load_phrases
 from captioning.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 
 
@@ -18,7 +18,7 @@ def attribute(name: str, phrases: str, *, is_required: bool, view_dependent: boo
 BANK = PhraseBank(
     1,
     (
-        attribute("upper", "ppppp", is_required=True),
+        attribute("upper_clothes", "ppppp", is_required=True),
         attribute("gender", "p", is_required=True),
         attribute("action", "ppp", is_required=True, view_dependent=True),
         attribute("bag", "ppn", is_required=False),
@@ -164,6 +164,20 @@ def test_each_image_is_matched_alike_in_any_company():
         alone = match(images[row : row + 1], texts, bank, MatchOptions())
         for field in fields(Matches):
             assert getattr(together, field.name)[row].tobytes() == getattr(alone, field.name).tobytes()
+
+
+def test_one_matcher_serves_batch_after_batch():
+    generator = np.random.default_rng(6)
+    images, texts = unit(generator, 150), with_cosines(np.zeros((1, PROMPTS + 1)))[1]
+    persons = [f"{row // 3}" for row in range(150)]
+    pooled = pool_by_person(images, persons)
+    matcher = Matcher(texts, BANK, MatchOptions(negatives="both"))
+    together = match(images, texts, BANK, MatchOptions(negatives="both"), pooled_features=pooled)
+    batches = [slice(0, 3), slice(3, 90), slice(90, 150)]
+    found = [matcher.match(images[batch], pooled_features=pooled[batch]) for batch in batches]
+    for field in fields(Matches):
+        parts = [getattr(each, field.name) for each in found]
+        assert np.concatenate(parts).tobytes() == getattr(together, field.name).tobytes()
 
 
 def test_matches_have_the_promised_types():
@@ -333,5 +347,22 @@ def test_the_hash_scorer_depends_on_pixels_and_words_only():
     features = scorer.encode_images([first, second, first[::-1]])
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
     assert (features[0] == features[2]).all()
-    assert (features[0] != features[1]).all()
+    assert (features[0] != features[1]).any()
     assert (scorer.encode_texts(["a", "b"])[1] == scorer.encode_texts(["b"])[0]).all()
+
+
+def test_the_hash_scorer_tells_images_apart():
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (40, 8, 3), dtype=np.uint8) for _ in range(500)]
+    features = HashScorer().encode_images(images)
+    assert len(np.unique(features, axis=0)) == 500
+    cosines = (features @ features.T)[~np.eye(500, dtype=bool)]
+    assert cosines.std() == pytest.approx(0.1 / np.sqrt(HashScorer.width - 1), rel=0.1)  # no two of a kind
+
+
+def test_guesses_name_as_many_optional_attributes_as_the_published_captions():
+    bank, scorer = load_phrases(), HashScorer()
+    generator = np.random.default_rng(0)
+    images = scorer.encode_images([generator.integers(0, 256, (40, 8, 3), dtype=np.uint8) for _ in range(500)])
+    found = match(images, scorer.encode_texts(prompts_of(bank)), bank, MatchOptions())
+    assert 0.3 < (found.index[:, len(REQUIRED) :] >= 0).sum(axis=1).mean() < 0.7

@@ -8,10 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import IMAGES_A_PERSON, digests
 
+from captioning.conquer import Matches
+from captioning.divide import load_phrases
 from captioning.luperson_report import PUBLISHED, measure, rank_correlation
+from captioning.words import Options, Words
 from passerby.shards.read import ShardDataset
 from templates import TEMPLATES
 
@@ -51,7 +56,7 @@ def test_every_crop_becomes_a_captioned_sample(people, undisturbed):
         fields = sample["json"]
         assert sample["jpg"] == (people / "images" / fields["path"]).read_bytes()
         assert sample["txt"] == fields["caption"]
-        assert fields["upper"].startswith("upper.")
+        assert fields["upper_clothes"].startswith("upper_clothes.")
         assert 0 <= fields["bag_confidence"] <= 1
     assert run("passerby", "verify", undisturbed).returncode == 0
 
@@ -89,6 +94,11 @@ def test_corrupt_images_and_odd_names(people, tmp_path):
     assert result["reasons"] == {"empty": 1, "missing": 1, "not an image": 1, "truncated": 1}
     assert (result["kept"], result["seen"]) == (COUNT + 1, COUNT + 5)
     assert run("passerby", "verify", tmp_path / "root").returncode == 0
+    for table in sorted((tmp_path / "root" / "meta").iterdir()):  # in the order of the inputs, good and bad ones mixed
+        keys = pq.read_table(table)["key"].to_pylist()
+        assert keys == sorted(keys)
+    make(images, tmp_path / "small", "--max-bad", 1, "--batch-size", 3)
+    assert digests(tmp_path / "small") == digests(tmp_path / "root")
 
 
 def test_matching_again_from_embeddings_gives_the_same_shards(undisturbed, tmp_path):
@@ -130,12 +140,35 @@ def test_embeddings_that_were_not_kept_are_asked_for(people, tmp_path):
     assert "make it with --embeddings" in done.stderr
 
 
+def test_picks_are_what_a_loop_over_attributes_writes_down():
+    bank = load_phrases()
+    generator = np.random.default_rng(0)
+    shape = (200, len(bank.attributes))
+    index, runner_up = (
+        generator.integers(-1, end, shape).astype(np.int16) for end in (945, 946)
+    )  # 945 is the neutral one
+    confidence = generator.random(shape).astype(np.float32)
+    confidence[0] = [0, 1, 0.5, 2**-7, 3 * 2**-7, 1e-6, 5e-7, 2.5e-6, 0.9, 0.1, 0.3, 1e-9, 1 - 2**-24, 0.123456789]
+    margin = (generator.standard_normal(shape) / 10 ** generator.uniform(0, 8, shape)).astype(np.float32)
+    found = list(Words(bank, Options()).picks(Matches(index, confidence, margin, runner_up)))
+    for row, picks in enumerate(found):
+        expected = {}
+        for column, attribute in enumerate(bank.attributes):
+            place = index[row, column]
+            expected[attribute.name] = bank.phrases[place].id if place >= 0 else ""
+            expected[f"{attribute.name}_confidence"] = round(float(confidence[row, column]), 6)
+            expected[f"{attribute.name}_margin"] = round(float(margin[row, column]), 6)
+        rivals = [bank.phrases[place].id if 0 <= place < 945 else "" for place in runner_up[row]]
+        assert repr(picks) == repr({**expected, "runners_up": rivals})  # the same types and digits, in the same order
+    assert len(found) == 200
+
+
 def test_votes_unite_a_persons_images_but_for_the_view(people, tmp_path):
     make(people / "images", tmp_path / "root", "--vote", "person_id")
     told: dict[str, set[str]] = {}
     actions: dict[str, set[str]] = {}
     for sample in ShardDataset(tmp_path / "root"):
-        told.setdefault(sample["json"]["person_id"], set()).add(sample["json"]["upper"])
+        told.setdefault(sample["json"]["person_id"], set()).add(sample["json"]["upper_clothes"])
         actions.setdefault(sample["json"]["person_id"], set()).add(sample["json"]["action"])
     assert {len(uppers) for uppers in told.values()} == {1}
     assert max(map(len, actions.values())) > 1
@@ -220,7 +253,7 @@ def test_explain_shows_picks_rivals_and_words(undisturbed, finegpr, tmp_path):
     done = run("passerby", "explain", undisturbed, sample["__key__"], "--picture", tmp_path / "why.png")
     assert sample["txt"] in done.stdout
     assert sample["json"]["templates"][0] in done.stdout
-    assert sample["json"]["upper"].partition(".")[2] in done.stdout
+    assert sample["json"]["upper_clothes"].partition(".")[2] in done.stdout
     assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
     sample = ShardDataset(finegpr)[3]
     assert sample["json"]["template"] in run("passerby", "explain", finegpr, sample["__key__"]).stdout
@@ -239,7 +272,7 @@ def test_words_are_checked_before_a_run_and_on_their_own(people, tmp_path):
 
 
 def test_the_report_counts_what_the_samples_say(undisturbed):
-    report = json.loads((undisturbed / "report.json").read_text())
+    report = json.loads((undisturbed / "published.json").read_text())
     assert report == measure(undisturbed)
     samples = list(ShardDataset(undisturbed))
     for row in report["attributes"]:

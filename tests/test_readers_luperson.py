@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from passerby.images import ImageProblem
+from passerby.images import ImageProblem, inspect_image
 from passerby.readers import containers
 from passerby.readers.inputs import build_inputs
 from passerby.readers.luperson import open_source, read_names
@@ -131,7 +131,7 @@ def test_bad_files_stay_inputs_and_tell_what_is_wrong(tmp_path):
     reasons = {}
     for row in source.inputs.to_pylist():
         try:
-            source.read(row)
+            inspect_image(source.read(row))
         except ImageProblem as problem:
             reasons[row["key"]] = problem.reason
     assert source.inputs.num_rows == 5

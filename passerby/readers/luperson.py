@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.images import read_image
+from passerby.images import read_file
 from passerby.readers.containers import ArrowSource, LmdbSource, TarSource, open_arrow, open_lmdb, open_tars
 from passerby.readers.inputs import IMAGE_SUFFIXES, build_inputs, walk_images
 from passerby.readers.unpickle import load_plain
@@ -42,7 +42,7 @@ class Source(Protocol):
         ...
 
     def read(self, row: Mapping[str, Any]) -> bytes:
-        """Give the encoded image of one row of `inputs`.
+        """Give the encoded image of one row of `inputs`, which nobody has inspected yet.
 
         Raises:
             passerby.images.ImageProblem: it cannot be had.
@@ -62,9 +62,9 @@ class FolderSource:
         """Give the bytes of one row's file.
 
         Raises:
-            ImageProblem: the file is missing, or no whole image.
+            ImageProblem: the file is missing or unreadable.
         """
-        return read_image(self.folder / row["path"])[0]
+        return read_file(f"{self.folder}/{row['path']}")
 
 
 def open_source(
