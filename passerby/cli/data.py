@@ -1,7 +1,6 @@
 """`passerby verify`: what is done to a data set after it is made."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,8 @@ Examples:
     passerby verify finegpr-c
 
     passerby verify finegpr-c --workers 8 --json
+
+    passerby verify s3://bucket/finegpr-c
 """
 
 
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
-    root: Annotated[Path, typer.Argument(help="Folder of a data set: data/, meta/ and manifest.json.")],
+    root: Annotated[str, typer.Argument(help="Folder of a data set (data/, meta/, manifest.json), or its URL.")],
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

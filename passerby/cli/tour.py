@@ -51,7 +51,7 @@ def demo(
     luperson_t.luperson_t(luperson, images, clip_model="embedded", seed=seed)
     for root in (finegpr, luperson):
         _step(f"passerby verify {root}")
-        data.verify(root, workers)
+        data.verify(str(root), workers)
     pairs = _pairs(ShardDataset(finegpr), ShardDataset(luperson))
     write_atomically(sheet, _sheet(pairs))
     typer.echo(f"\nThe same people, captioned from their attributes and by a model's guess (pictures in {sheet}):")

@@ -4,7 +4,7 @@ import json
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from passerby.shards.manifest import hash_keys, read_keys, read_manifest
+from passerby.shards.manifest import hash_keys, read_manifest
+from passerby.shards.remote import BLOCK_BYTES, RemoteTars, View, read_ahead
 from passerby.shards.table import layout_of, read_rows
 from passerby.shards.tar import BLOCK
-from passerby.shards.write import meta_path, tar_path
+from passerby.shards.write import ShardRecord, meta_path, tar_path
+from passerby.storage import is_url
 
 MAX_OPEN_TARS = 256
 """Each takes a file descriptor, of which a process has 1024 on many systems."""
@@ -25,20 +27,26 @@ class ShardDataset:
     """The samples of a data set, in order; usable as a map-style data set of PyTorch.
 
     A sample is a dict: `__key__`, the image's bytes under its extension (`jpg`), the fields under `json`, the
-    caption under `txt`, and the bytes of further members under their extensions (`parsing.png`). Memory is 24
-    bytes a sample of the shards touched; processes that fork share it, and a pickle carries none of it.
+    caption under `txt`, and the bytes of further members under their extensions (`parsing.png`); of a captions-only
+    copy, JSON and caption alone. Memory is 24 bytes a sample of the shards touched; processes that fork share it, and
+    a pickle carries none of it.
+
+    Args:
+        root: folder of the data set, or a URL that fsspec reaches (`s3://bucket/folder`, `hf://datasets/ORG/NAME`):
+            then a sample is one request, and a pass over all is a few large ones, made ahead.
 
     Raises:
-        FileNotFoundError: `root` is no data set.
+        FileNotFoundError: there is no data set.
         ValueError: its manifest is malformed or, when a sample is read, its files are not the manifest's.
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-        self.manifest = read_manifest(self.root)
+        self._location = root
+        self._tars: LocalTars | RemoteTars = RemoteTars(str(root)) if is_url(root) else LocalTars(Path(root))
+        self.root = self._tars.root
+        self.manifest = self._tars.manifest
         self._starts = [0, *accumulate(record.kept for record in self.manifest.shards)]
         self._members: dict[int, tuple[list[str], np.ndarray]] = {}
-        self._maps: dict[int, mmap.mmap] = {}
         self._key_index: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -47,21 +55,15 @@ class ShardDataset:
     def __getitem__(self, index: int | str) -> dict[str, Any]:
         shard, row = self._place(self._find(index) if isinstance(index, str) else index)
         names, places = self._members_of(shard)
-        tar = self._map_of(shard)
-        (image_start, image_end), *others = places[row].tolist()
-        key, _, image_extension = _member_name(tar, image_start).partition(".")
-        sample: dict[str, Any] = {"__key__": key, image_extension: tar[image_start:image_end]}
-        for name, (start, end) in zip(names[1:], others, strict=True):
-            sample[name] = tar[start:end]
-        sample["json"] = json.loads(sample["json"])
-        sample["txt"] = sample["txt"].decode()
-        return sample
+        place = places[row].tolist()
+        view = self._tars.view(self.manifest.shards[shard], place[0][0] - BLOCK, place[-1][1])
+        return _sample(view, names, place)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self.__getitem__, range(len(self)))
+        return map(self.__getitem__, range(len(self))) if isinstance(self._tars, LocalTars) else self._stream()
 
-    def __reduce__(self) -> tuple[type["ShardDataset"], tuple[Path]]:
-        return type(self), (self.root,)
+    def __reduce__(self) -> tuple[type["ShardDataset"], tuple[Path | str]]:
+        return type(self), (self._location,)
 
     def metadata(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read fields of all samples, in their order, without touching a tar.
@@ -72,21 +74,47 @@ class ShardDataset:
         Raises:
             ValueError: there is no such column.
         """
-        tables = [read_rows(meta_path(self.root, record.name), "kept", columns) for record in self.manifest.shards]
+        tables = [read_rows(path, "kept", columns) for path in self._tables()]
         return pa.concat_tables(tables, promote_options="default")
+
+    def _tables(self) -> Iterator[Path]:
+        """Give the tables of all shards, in order."""
+        return (path for _, path in read_ahead(self._tars.table, [record.name for record in self.manifest.shards]))
+
+    def _stream(self) -> Iterator[dict[str, Any]]:
+        """Read all samples in order, in blocks, some blocks ahead of what is wanted."""
+        for (shard, start, stop), view in read_ahead(self._read_block, self._blocks()):
+            names, places = self._members_of(shard)
+            for place in places[start:stop].tolist():
+                yield _sample(view, names, place)
+
+    def _blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Cut the samples into blocks: shard, first row, and the row after the last."""
+        for shard, record in enumerate(self.manifest.shards):
+            ends = self._members_of(shard)[1][:, -1, 1]
+            cuts = np.searchsorted(ends, np.arange(BLOCK_BYTES, record.size_bytes, BLOCK_BYTES), side="right")
+            bounds = sorted({0, *cuts.tolist(), len(ends)})
+            yield from ((shard, start, stop) for start, stop in pairwise(bounds))
+
+    def _read_block(self, block: tuple[int, int, int]) -> View:
+        shard, start, stop = block
+        places = self._members_of(shard)[1]
+        return self._tars.view(
+            self.manifest.shards[shard], int(places[start, 0, 0]) - BLOCK, int(places[stop - 1, -1, 1])
+        )
 
     def _place(self, index: int) -> tuple[int, int]:
         """Give the shard of sample `index`, and its row among the shard's samples."""
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
-            raise IndexError(f"there is no sample {index}; {self.root} has {len(self)}")
+            raise IndexError(f"there is no sample {index}; {self._location} has {len(self)}")
         shard = bisect_right(self._starts, position) - 1
         return shard, position - self._starts[shard]
 
     def _find(self, key: str) -> int:
         if self._key_index is None:
-            names = [record.name for record in self.manifest.shards]
-            hashes = np.concatenate([hash_keys(read_keys(self.root, name)) for name in names])
+            keys = (read_rows(path, "kept", ["key"])["key"].to_pylist() for path in self._tables())
+            hashes = np.concatenate([*map(hash_keys, keys)])
             order = np.argsort(hashes, kind="stable")
             self._key_index = hashes[order], order
         hashes, order = self._key_index
@@ -95,8 +123,9 @@ class ShardDataset:
                 break
             index = int(order[place])
             shard, row = self._place(index)
-            image_start = int(self._members_of(shard)[1][row, 0, 0])
-            if _member_name(self._map_of(shard), image_start).partition(".")[0] == key:
+            start = int(self._members_of(shard)[1][row, 0, 0])
+            view = self._tars.view(self.manifest.shards[shard], start - BLOCK, start)
+            if _member_name(view, start).partition(".")[0] == key:
                 return index
         raise KeyError(key)
 
@@ -104,7 +133,7 @@ class ShardDataset:
         """Give the names of a shard's members, and start and end of each: UInt (samples, members, 2)."""
         if shard not in self._members:
             record = self.manifest.shards[shard]
-            path = meta_path(self.root, record.name)
+            path = self._tars.table(record.name)
             _, names = layout_of(pq.read_schema(path))
             table = read_rows(path, "kept", [f"{name}_{what}" for name in names for what in ("offset", "size")])
             if len(table) != record.kept:
@@ -117,10 +146,23 @@ class ShardDataset:
             self._members[shard] = names, np.ascontiguousarray(places.transpose(2, 0, 1), dtype=narrow)
         return self._members[shard]
 
-    def _map_of(self, shard: int) -> mmap.mmap:
-        tar = self._maps.pop(shard, None)
+
+class LocalTars:
+    """The tars of a data set in a folder, as memory maps that open when they are first used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = read_manifest(root)
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def table(self, name: str) -> Path:
+        """Give the table of a shard."""
+        return meta_path(self.root, name)
+
+    def view(self, record: ShardRecord, start: int, end: int) -> mmap.mmap:
+        """Give the map of a tar, for a reader who wants its bytes from `start` to `end`."""
+        tar = self._maps.pop(record.name, None)
         if tar is None:
-            record = self.manifest.shards[shard]
             path = tar_path(self.root, record.name)
             size_bytes = path.stat().st_size
             if size_bytes != record.size_bytes:
@@ -129,10 +171,22 @@ class ShardDataset:
                 tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             if len(self._maps) >= MAX_OPEN_TARS:
                 del self._maps[next(iter(self._maps))]
-        self._maps[shard] = tar  # the last one used comes last
+        self._maps[record.name] = tar  # the last one used comes last
         return tar
 
 
-def _member_name(tar: mmap.mmap, start: int) -> str:
+def _sample(tar: View, names: Sequence[str], place: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Cut a sample out of a tar: `place` holds start and end of each of its members, which `names` names."""
+    (start, end), *others = place
+    key, _, extension = _member_name(tar, start).partition(".")  # of an image, its kind; else `json`
+    sample: dict[str, Any] = {"__key__": key, extension: tar[start:end]}
+    for name, (start, end) in zip(names[1:], others, strict=True):
+        sample[name] = tar[start:end]
+    sample["json"] = json.loads(sample["json"])
+    sample["txt"] = sample["txt"].decode()
+    return sample
+
+
+def _member_name(tar: View, start: int) -> str:
     """Read the name in the header before the content that begins at `start`."""
     return tar[start - BLOCK : start - BLOCK + 100].rstrip(b"\0").decode()

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from passerby.sample import Rejected
-from passerby.shards.table import layout_of
+from passerby.shards.table import TEXT_MEMBERS, layout_of
 from passerby.shards.write import meta_path, tar_path
 
 
@@ -20,16 +20,24 @@ class Stored:
     fields: Mapping[str, Any]
     """What its JSON holds."""
     image: bytes
+    """Empty, and so is its extension, where the shard holds captions only."""
     image_extension: str
     extras: Mapping[str, bytes]
     """Further members by extension, such as `parsing.png`."""
 
 
-def read_stored(root: Path, name: str) -> Iterator[Stored | Rejected]:
-    """Yield every input of shard `name`, kept or rejected; memory does not grow with them."""
+def read_stored(root: Path, name: str, *, with_images: bool = True) -> Iterator[Stored | Rejected]:
+    """Yield every input of shard `name`, kept or rejected; memory does not grow with them.
+
+    Args:
+        root: Folder of the data set.
+        name: Such as `train-00003-of-00064`.
+        with_images: Without them, and without extras, not a byte of the tar is read.
+    """
     with pq.ParquetFile(meta_path(root, name)) as table, tar_path(root, name).open("rb") as file:
         field_names, member_names = layout_of(table.schema_arrow)
-        extra_names = [member for member in member_names if member not in ("image", "json", "txt")]
+        has_image = with_images and "image" in member_names
+        extra_names = [member for member in member_names if member not in ("image", *TEXT_MEMBERS) and with_images]
         tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
         def content(row: Mapping[str, Any], member: str) -> bytes:
@@ -43,4 +51,5 @@ def read_stored(root: Path, name: str) -> Iterator[Stored | Rejected]:
                     continue
                 fields = {field: row[field] for field in field_names}
                 extras = {member: content(row, member) for member in extra_names}
-                yield Stored(fields, content(row, "image"), row["image_extension"], extras)
+                image, extension = (content(row, "image"), row["image_extension"]) if has_image else (b"", "")
+                yield Stored(fields, image, extension, extras)

@@ -1,5 +1,6 @@
 """The table of a shard: a row for every input, samples and inputs left out alike, in the order they came."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,9 @@ REQUIRED_COLUMNS = ("key", "caption", "sha256", "path")
 
 STATUS_COLUMNS = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 """`kept` or `rejected`; and for what was rejected, why."""
+
+TEXT_MEMBERS = ("json", "txt")
+"""The members that every sample has, whether or not its image is there."""
 
 _ROWS_A_GROUP = 4096
 _SCALARS: Mapping[Callable[[pa.DataType], bool], type] = {
@@ -40,18 +44,18 @@ class TableWriter:
         for name in REQUIRED_COLUMNS:
             if name not in columns.names or columns.field(name).type != pa.string():
                 raise ValueError(f"columns must hold {name} as a string; they are {columns.names}")
-        _schema(columns, ())
+        _schema(columns, TEXT_MEMBERS)
         self._file = file
         self._columns = columns
         self._names = tuple(columns.names)
         self._types = tuple(map(_python_type, columns))
         self._elements = {column.name: _element_type(column) for column in columns if pa.types.is_list(column.type)}
-        self._extras: tuple[str, ...] | None = None  # known from the first sample on
+        self._members: tuple[str, ...] | None = None  # known from the first sample on
         self._rows: list[tuple[object, ...]] = []
         self._writer: pq.ParquetWriter | None = None
 
     def check(self, sample: Sample) -> None:
-        """Refuse a sample whose fields do not fit the columns, or whose extras are not those of the first.
+        """Refuse a sample whose fields do not fit the columns, or whose members are not those of the first.
 
         Raises:
             ValueError: a field is missing, too many, or of another type.
@@ -67,15 +71,17 @@ class TableWriter:
             value = sample.fields[name]
             if isinstance(value, list) and not all(type(element) is expected for element in value):
                 raise ValueError(f"sample {sample.key}: {name} is {value!r}; the column takes {expected.__name__}s")
-        if self._extras is None:
-            self._extras = tuple(sample.extras)
-        elif tuple(sample.extras) != self._extras:
-            raise ValueError(f"sample {sample.key} brings {[*sample.extras]}, the ones before it {[*self._extras]}")
+        members = member_names(sample)
+        if self._members is None:
+            self._members = members
+        elif members != self._members:
+            raise ValueError(f"sample {sample.key} brings {[*members]}, the ones before it {[*self._members]}")
 
     def add_kept(self, sample: Sample, places: Sequence[tuple[int, int]]) -> None:
-        """Add the row of a checked sample; `places` are (offset, size) of image, JSON, text and extras."""
+        """Add the row of a checked sample; `places` are (offset, size) of its members."""
         numbers = (number for place in places for number in place)
-        self._add(("kept", None, None, *sample.fields.values(), sample.image_extension, *numbers))
+        hashes = (hashlib.sha256(content).hexdigest() for content in sample.extras.values())
+        self._add(("kept", None, None, *sample.fields.values(), sample.image_extension, *numbers, *hashes))
 
     def add_rejected(self, rejected: Rejected) -> None:
         """Add the row of an input that is left out."""
@@ -103,12 +109,12 @@ class TableWriter:
 
     def _add(self, row: tuple[object, ...]) -> None:
         self._rows.append(row)
-        if len(self._rows) >= _ROWS_A_GROUP and self._extras is not None:
+        if len(self._rows) >= _ROWS_A_GROUP and self._members is not None:
             self._write_rows()
 
     def _write_rows(self) -> None:
         if self._writer is None:
-            schema = _schema(self._columns, self._extras or ())
+            schema = _schema(self._columns, self._members or ("image", *TEXT_MEMBERS))
             self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         schema = self._writer.schema
         width = len(schema)
@@ -138,18 +144,33 @@ def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> 
     return table.filter(pc.equal(table["status"], status)).select(names)
 
 
+def member_names(sample: Sample) -> tuple[str, ...]:
+    """Name the members of a sample in their order: `image` (where it has one), `json`, `txt`, and extras."""
+    return (*(("image",) if sample.image_extension else ()), *TEXT_MEMBERS, *sample.extras)
+
+
 def layout_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """Give the names of the samples' fields in a table, and of their members: `image json txt` and extras."""
+    """Give the names of the samples' fields in a table, and of their members; see `member_names`."""
     names = schema.names
     middle = names.index("image_extension")
-    return names[len(STATUS_COLUMNS) : middle], [name.removesuffix("_offset") for name in names[middle + 1 :: 2]]
+    members = [name.removesuffix("_offset") for name in names[middle + 1 :] if name.endswith("_offset")]
+    return names[len(STATUS_COLUMNS) : middle], members
 
 
-def _schema(columns: pa.Schema, extras: Sequence[str]) -> pa.Schema:
-    places = [
-        (f"{member}_{what}", pa.int64()) for member in ("image", "json", "txt", *extras) for what in ("offset", "size")
-    ]
-    schema = pa.schema([*STATUS_COLUMNS, *columns, ("image_extension", pa.string()), *places])
+def columns_of(schema: pa.Schema) -> pa.Schema:
+    """Give the columns that a table was written with: those of the samples' fields."""
+    return pa.schema([schema.field(name) for name in layout_of(schema)[0]])
+
+
+def hash_column(member: str) -> str:
+    """Name the column with the sha256 of the image or of an extra; JSON and text need none, the table says them whole."""
+    return "sha256" if member == "image" else f"{member}_sha256"
+
+
+def _schema(columns: pa.Schema, members: Sequence[str]) -> pa.Schema:
+    places = [(f"{member}_{what}", pa.int64()) for member in members for what in ("offset", "size")]
+    hashes = [(hash_column(member), pa.string()) for member in members if member not in ("image", *TEXT_MEMBERS)]
+    schema = pa.schema([*STATUS_COLUMNS, *columns, ("image_extension", pa.string()), *places, *hashes])
     if len(set(schema.names)) < len(schema.names):
         taken = sorted(name for name in set(schema.names) if schema.names.count(name) > 1)
         raise ValueError(f"the columns {taken} are there twice, or are the table's own; rename them")

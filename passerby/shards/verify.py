@@ -11,6 +11,7 @@ from functools import partial
 from itertools import compress, islice
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from passerby.sample import encode_json
 from passerby.shards.manifest import (
+    MANIFEST_NAME,
     QUARANTINE_NAME,
     Manifest,
     duplicate_keys,
@@ -29,14 +31,20 @@ from passerby.shards.manifest import (
     totals_of,
     unlisted_files,
 )
-from passerby.shards.table import layout_of
+from passerby.shards.remote import mirror
+from passerby.shards.sums import FULL, check_sums
+from passerby.shards.table import hash_column, layout_of
 from passerby.shards.tar import BLOCK, END, padding_after, tar_header
 from passerby.shards.write import ShardRecord, meta_path, read_footer, tar_path
+from passerby.storage import RemoteFolder, is_url
 
 MAX_PROBLEMS_A_SHARD = 100
 """Where this many are found, more would tell nothing new."""
 
 _ROWS_A_BATCH = 1024
+
+Check = Callable[[Path, ShardRecord, bool], "list[Problem]"]
+"""Checks a shard: of which root, which one, and whether its table can be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +79,12 @@ class Verification:
 
 
 def verify(
-    root: Path, *, workers: int = 1, on_progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path | str, *, workers: int = 1, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Verification:
     """Read every byte of a data set and find out whether it is what its manifest says.
 
     Args:
-        root: folder of the data set.
+        root: folder of the data set, or its URL: then each tar is fetched, checked and forgotten, one for each worker.
         workers: processes.
         on_progress: called with the number of shards done, and of all shards.
 
@@ -86,12 +94,23 @@ def verify(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
+    if not is_url(root):
+        return _verify(Path(root), verify_shard, workers, on_progress)
+    with TemporaryDirectory(prefix="passerby-verify-") as folder:
+        remote = RemoteFolder(str(root))
+        mirror(remote, Path(folder))
+        if not (Path(folder) / MANIFEST_NAME).is_file():
+            raise FileNotFoundError(f"{root} is no data set: it has no {MANIFEST_NAME}; if it is being published, wait")
+        return _verify(Path(folder), partial(_verify_fetched, remote), workers, on_progress)
+
+
+def _verify(root: Path, check: Check, workers: int, on_progress: Callable[[int, int], None]) -> Verification:
     manifest = read_manifest(root)
     total = len(manifest.shards)
     has_sound_table = [_has_sound_table(root, manifest, record.name) for record in manifest.shards]
     problems: list[Problem] = []
     on_progress(0, total)
-    for done, found in enumerate(_verify_shards(root, manifest, has_sound_table, workers), start=1):
+    for done, found in enumerate(_verify_shards(root, manifest, has_sound_table, workers, check), start=1):
         problems += found
         on_progress(done, total)
     problems += _check_manifest(root, manifest)
@@ -108,10 +127,20 @@ def verify_shard(root: Path, record: ShardRecord, has_sound_table: bool) -> list
     return [Problem(record.name, key, message) for key, message in found]
 
 
+def _verify_fetched(remote: RemoteFolder, root: Path, record: ShardRecord, has_sound_table: bool) -> list[Problem]:
+    """Check a shard whose tar is fetched for it, and forgotten afterwards; `root` is the mirror."""
+    path = tar_path(root, record.name)
+    if path.is_file():
+        remote.download(f"data/{path.name}", path)
+    found = verify_shard(root, record, has_sound_table)
+    path.unlink(missing_ok=True)
+    return found
+
+
 def _verify_shards(
-    root: Path, manifest: Manifest, has_sound_table: list[bool], workers: int
+    root: Path, manifest: Manifest, has_sound_table: list[bool], workers: int, check: Check
 ) -> Iterator[list[Problem]]:
-    check = partial(verify_shard, root)
+    check = partial(check, root)
     if workers == 1:
         yield from map(check, manifest.shards, has_sound_table)
         return
@@ -202,7 +231,7 @@ def _check_sample(
             wrong = "is cut off"
         elif tar[position:start] != header:
             wrong = "has a damaged header"
-        elif member == "image" and hashlib.sha256(content).hexdigest() != row["sha256"]:
+        elif member not in known and hashlib.sha256(content).hexdigest() != row[hash_column(member)]:
             wrong = "has another sha256 than the table says"
         elif content != known.get(member, content):
             wrong = "is not what the table says"
@@ -222,6 +251,8 @@ def _check_manifest(root: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem("", "", f"the manifest says {name} is {manifest.totals[name]}, its shards say {expected}")
     if len(hashes := sorted({record.config_hash for record in manifest.shards})) > 1:
         yield Problem("", "", f"the shards are of several configurations: {hashes}")
+    if (root / FULL).is_dir():
+        yield from (Problem("", "", message) for message in check_sums(root / FULL))
     for name in unlisted_files(root, [record.name for record in manifest.shards]):
         yield Problem(Path(name).stem, "", f"{name} belongs to no shard of the manifest")
     try:

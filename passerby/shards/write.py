@@ -226,12 +226,13 @@ def _write_entries(
 
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:
-    """Give the members of a sample in their order: image, JSON, text, extras."""
+    """Give the members of a sample in the order of `table.member_names`."""
     if sample.caption.splitlines() != [sample.caption] or sample.caption.isspace():
         raise ValueError(f"sample {sample.key}: caption {sample.caption!r} must be one line of text")
     if (sample.fields["key"], sample.fields["caption"]) != (sample.key, sample.caption):
         raise ValueError(f"sample {sample.key}: the fields key and caption must be those of the sample")
-    if sample.image_extension not in IMAGE_EXTENSIONS:
+    if sample.image_extension not in IMAGE_EXTENSIONS and (sample.image or sample.image_extension):
         raise ValueError(f"sample {sample.key} is a {sample.image_extension!r}; allowed are {IMAGE_EXTENSIONS}")
     json_and_text = [("json", encode_json(sample.fields)), ("txt", sample.caption.encode())]
-    return [(sample.image_extension, sample.image), *json_and_text, *sample.extras.items()]
+    image = [(sample.image_extension, sample.image)] if sample.image_extension else []
+    return [*image, *json_and_text, *sample.extras.items()]
