@@ -1,6 +1,5 @@
 """One run of a recipe: claim the folder, make the shards that are missing, merge what the units wrote."""
 
-import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -10,23 +9,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from passerby.card import write_card
-from passerby.config import config_hash, describe_difference
+from passerby.config import config_hash
 from passerby.engine import run_units
-from passerby.runtime import create_atomically, remove_stale_temporaries
+from passerby.runtime import remove_stale_temporaries
+from passerby.shards.begin import claim
 from passerby.shards.manifest import Manifest, finalise
 from passerby.shards.write import ShardRecord, read_record
 
-CONFIG_NAME = "config.json"
 SYNTHETIC = "synthetic pedestrians"
 """The name of our own renders as a source of images; cards say in words what it means."""
 
 SYNTHETIC_MARK = "synthetic.json"
 """The file by which a folder of our renders is known."""
-
-SHARD_BYTES = 128 << 20
-BYTES_BESIDE_IMAGE = 4 << 10
-"""Headers, padding, JSON and text of a sample."""
-SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
 
 NO_ATTRIBUTES, NOTHING_TO_MENTION = "no attributes", "nothing to mention"
 HARMLESS_REASONS = frozenset({NO_ATTRIBUTES, NOTHING_TO_MENTION})
@@ -112,43 +106,6 @@ def generate(
     manifest = finalise(recipe.root, recipe.split, recipe.units, header)
     write_card(recipe.root, manifest)
     return manifest
-
-
-def claim(root: Path, config: Mapping[str, Any]) -> None:
-    """Mark `root` as the folder of this configuration, or refuse.
-
-    Raises:
-        ValueError: it belongs to another configuration, or holds other files.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    target = root / CONFIG_NAME
-    strangers = sorted(path.name for path in root.glob("[!.]*"))
-    if not target.exists():  # asked after listing: another run that has just claimed the folder is no stranger
-        if strangers:
-            raise ValueError(
-                f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder"
-            )
-        create_atomically(target, (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
-    before = json.loads(target.read_bytes())
-    if config_hash(before) != config_hash(config):
-        difference = describe_difference(before, config)
-        raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")
-
-
-def count_shards(images: int, mean_bytes: float, shard_size: int = 0) -> int:
-    """Say into how many shards to cut a data set: `shard_size` images each, or as many as make 64–256 MB each.
-
-    Small sets are cut finer, towards 64 shards, since a streaming client needs a shard for every worker of every rank.
-
-    Args:
-        images: How many there are.
-        mean_bytes: Size of an image file.
-        shard_size: Images a shard; 0 leaves it to the bytes.
-    """
-    if shard_size:
-        return max(1, -(-images // shard_size))
-    fine = min(SHARDS_WISHED, images // IMAGES_A_SHARD_AT_LEAST)
-    return max(1, fine, round(images * (mean_bytes + BYTES_BESIDE_IMAGE) / SHARD_BYTES))
 
 
 def source_name(images: Path, otherwise: str) -> str:

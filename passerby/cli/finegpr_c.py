@@ -171,8 +171,9 @@ def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: in
 
 def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> dict[str, Any]:
     from captioning.finegpr_c import FineGprC, mean_size
-    from captioning.generate import count_shards, generate
+    from captioning.generate import generate
     from passerby.runtime import write_atomically
+    from passerby.shards.begin import count_shards
 
     folder = shards.images if shards.images.is_dir() else shards.images.parent
     recipe = FineGprC(

@@ -1,0 +1,1 @@
+"""Curation of a finished data set: select from it, find its repetitions, remove from it what must go."""

@@ -1,0 +1,61 @@
+"""How a run begins: it claims its folder, so that no two configurations ever write into one, and counts its shards."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from passerby.config import config_hash, describe_difference
+from passerby.runtime import create_atomically
+
+CONFIG_NAME = "config.json"
+ERASURES_NAME = "erasures.jsonl"
+"""The log of what was removed by request; `passerby.curate.exclude` writes it."""
+
+SHARD_BYTES = 128 << 20
+BYTES_BESIDE_IMAGE = 4 << 10
+"""Headers, padding, JSON and text of a sample."""
+SHARDS_WISHED, IMAGES_A_SHARD_AT_LEAST = 64, 256
+
+
+def claim(root: Path, config: Mapping[str, Any]) -> None:
+    """Mark `root` as the folder of this configuration, or refuse.
+
+    Raises:
+        ValueError: it belongs to another configuration, holds other files, or has had samples removed by request, which a
+            run would bring back.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / CONFIG_NAME
+    strangers = sorted(path.name for path in root.glob("[!.]*"))
+    if ERASURES_NAME in strangers:
+        raise ValueError(
+            f"{root} has had samples removed by request ({ERASURES_NAME}), which a run could bring back; write to another"
+            " folder, and remove them there too with passerby exclude"
+        )
+    if not target.exists():  # asked after listing: another run that has just claimed the folder is no stranger
+        if strangers:
+            raise ValueError(
+                f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder"
+            )
+        create_atomically(target, (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    before = json.loads(target.read_bytes())
+    if config_hash(before) != config_hash(config):
+        difference = describe_difference(before, config)
+        raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")
+
+
+def count_shards(images: int, mean_bytes: float, shard_size: int = 0) -> int:
+    """Say into how many shards to cut a data set: `shard_size` images each, or as many as make 64–256 MB each.
+
+    Small sets are cut finer, towards 64 shards, since a streaming client needs a shard for every worker of every rank.
+
+    Args:
+        images: How many there are.
+        mean_bytes: Size of an image file.
+        shard_size: Images a shard; 0 leaves it to the bytes.
+    """
+    if shard_size:
+        return max(1, -(-images // shard_size))
+    fine = min(SHARDS_WISHED, images // IMAGES_A_SHARD_AT_LEAST)
+    return max(1, fine, round(images * (mean_bytes + BYTES_BESIDE_IMAGE) / SHARD_BYTES))
