@@ -1,34 +1,255 @@
-"""The data card: the `README.md` of a data set, with the Hugging Face header, made from its manifest alone.
+"""The data card: `README.md` for people and the Hugging Face Hub, `croissant.json` for machines, with the same claims in both.
 
-Source: the dataset card format of the Hugging Face Hub; `configs` and `dataset_info.features` are declared because types inferred
-from the first samples turn 1.5 into 1.
+They are made from the manifest, and from the report where there is one of this manifest; never by hand.
 """
 
+import hashlib
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow.parquet as pq
 import yaml
 
+from passerby.croissant import croissant
+from passerby.hub_header import TAGS, hub_header
 from passerby.runtime import write_atomically
-from passerby.shards.manifest import Manifest
+from passerby.shards.manifest import MANIFEST_NAME, Manifest
+from passerby.shards.table import TEXT_MEMBERS, layout_of, read_rows
+from passerby.shards.write import IMAGE_EXTENSIONS, meta_path
 from templates import TEMPLATES
 
-SIZE_CATEGORIES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-)
-"""The Hub's size classes: an upper bound of the sample count, and its name."""
+CARD_NAME, CROISSANT_NAME, CONTACT_NAME, REPORT_NAME = "README.md", "croissant.json", "contact.json", "report.json"
+REPORT_FORMAT = "passerby-report"
 
-FEATURE_TYPES = {"string": "string", "int16": "int16", "int32": "int32", "double": "float64", "bool": "bool"}
-"""Arrow's names of types, and those of the Hub's features."""
+REQUIRED = ("card", "columns", "config", "is_synthetic", "source", "title")
+"""What a manifest must say for a card."""
+
+LINE = 128
+"""Characters a line of the card."""
+
+EXAMPLES_SHOWN, VALUES_SHOWN = 3, 3
+"""Captions in the card, and values of an attribute in its table."""
+
+RESPONSIBLE_AI = {
+    "collection": "dataCollection",
+    "missing": "dataCollectionMissingData",
+    "provenance": "dataPreprocessingProtocol",
+    "annotation": "dataAnnotationProtocol",
+    "annotators": "annotatorDemographics",
+    "quality": "dataAnnotationAnalysis",
+    "biases": "dataBiases",
+    "limitations": "dataLimitations",
+    "people": "personalSensitiveInformation",
+    "uses": "dataUseCases",
+    "impact": "dataSocialImpact",
+    "maintenance": "dataReleaseMaintenancePlan",
+}
+"""Sections of the card, and the properties of Croissant's RAI vocabulary that say the same."""
 
 
-def write_card(root: Path, manifest: Manifest) -> None:
-    """Write `ROOT/README.md` with the card template that the manifest's `card` names, `templates/data_card/CARD.md.j2`."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a card is made from; equal facts give equal bytes."""
+
+    manifest: Manifest
+
+    images: tuple[str, ...]
+    """Extensions of the images in the shards, such as `jpg`; none where only captions are there."""
+
+    extras: tuple[str, ...] = ()
+    """Further members of a sample, such as `parsing.png`."""
+
+    examples: tuple[str, ...] = ()
+    """A few captions."""
+
+    report: Mapping[str, Any] | None = None
+    """What `passerby report` measured of this very manifest."""
+
+    contact: str = ""
+    """Who answers requests for removal."""
+
+
+def write_card(root: Path, manifest: Manifest) -> Facts:
+    """Write `ROOT/README.md` and `ROOT/croissant.json` from the manifest and what lies beside it, which is returned.
+
+    Raises:
+        FileNotFoundError, ValueError: as `gather`; or the manifest asks for a card that there is not.
+    """
+    facts = gather(root, manifest)
+    write_atomically(root / CARD_NAME, readme(facts).encode())
+    write_atomically(root / CROISSANT_NAME, croissant_json(facts).encode())
+    return facts
+
+
+def write_contact(root: Path, contact: str) -> None:
+    """Keep in `ROOT/contact.json` who answers requests for removal; every card written from now on names them.
+
+    Raises:
+        ValueError: it is not one line.
+    """
+    if contact.splitlines() != [contact] or not contact.strip():
+        raise ValueError(f"contact is {contact!r}; give one line, such as privacy@example.org")
+    write_atomically(root / CONTACT_NAME, (json.dumps({"contact": contact}, ensure_ascii=False) + "\n").encode())
+
+
+def read_contact(root: Path) -> str:
+    """Read what `write_contact` kept; empty where nobody is named.
+
+    Raises:
+        ValueError: the file is not ours.
+    """
+    path = root / CONTACT_NAME
+    if not path.exists():
+        return ""
+    try:
+        contact: str = json.loads(path.read_bytes())["contact"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is malformed; delete it, and name the contact again with passerby card") from None
+    return contact
+
+
+def gather(root: Path, manifest: Manifest) -> Facts:
+    """Collect what a card of the data set in `root` is made from.
+
+    A report counts only if it was made of this manifest: after a removal the old figures are no longer true.
+
+    Raises:
+        FileNotFoundError: a table of the manifest is missing.
+        ValueError: the manifest is none of our generators', or `report.json` is malformed.
+    """
+    if missing := [name for name in REQUIRED if name not in manifest.header]:
+        raise ValueError(f"{root / MANIFEST_NAME} lacks {missing}, which a card needs; make the data set with passerby")
+    kept = [meta_path(root, record.name) for record in manifest.shards if record.kept]
+    members = layout_of(pq.read_schema(kept[0]))[1] if kept else []
+    extensions = {
+        name for path in kept for name in read_rows(path, "kept", ["image_extension"])[0].unique().to_pylist()
+    }
+    return Facts(
+        manifest=manifest,
+        images=tuple(name for name in IMAGE_EXTENSIONS if name in extensions),
+        extras=tuple(name for name in members if name not in ("image", *TEXT_MEMBERS)),
+        examples=tuple(_examples(root, manifest)),
+        report=read_report(root),
+        contact=read_contact(root),
+    )
+
+
+def _examples(root: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield captions evenly spaced over the samples, reading only the tables they are in."""
+    count = min(EXAMPLES_SHOWN, manifest.kept)
+    wanted = [(2 * number + 1) * manifest.kept // (2 * count) for number in range(count)]
+    start = 0
+    for record in manifest.shards:
+        if rows := [position - start for position in wanted if start <= position < start + record.kept]:
+            yield from read_rows(meta_path(root, record.name), "kept", ["caption"])["caption"].take(rows).to_pylist()
+        start += record.kept
+
+
+def read_report(root: Path) -> Mapping[str, Any] | None:
+    """Read `ROOT/report.json`; `None` where there is none, or where it is of another state of the data set.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    path = root / REPORT_NAME
+    if not path.exists():
+        return None
+    try:
+        report = json.loads(path.read_bytes())
+    except ValueError:
+        raise ValueError(f"{path} is malformed; delete it, or run passerby report again") from None
+    manifest_sha256 = hashlib.sha256((root / MANIFEST_NAME).read_bytes()).hexdigest()
+    is_ours = isinstance(report, dict) and report.get("format") == REPORT_FORMAT
+    return report if is_ours and report["source"]["manifest_sha256"] == manifest_sha256 else None
+
+
+def readme(facts: Facts) -> str:
+    """Give the text of `README.md`: the Hub's header in YAML, and the card in Markdown."""
+    about = about_source(facts.manifest.header["source"])
+    header = hub_header(facts.manifest, images=facts.images, extras=facts.extras, licence=about["license"])
+    template, variables = _template(facts)
+    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{template.render(variables).strip()}\n"
+
+
+def croissant_json(facts: Facts) -> str:
+    """Give the text of `croissant.json`."""
+    manifest, header, texts = facts.manifest, facts.manifest.header, _texts(facts)
+    about = about_source(header["source"])
+    told = {
+        "name": header["title"],
+        "description": texts["summary"],
+        "license": about["license"].get("url") or texts["licences"],
+        "citeAs": texts["recipe_citation"],
+        "inLanguage": "en",
+        "keywords": list(TAGS),
+        "version": f"{header.get('revision', 1)}.0.0",
+        **({"isBasedOn": about["url"]} if about["url"] else {}),
+    }
+    responsible_ai = {
+        **{name: texts[section] for section, name in RESPONSIBLE_AI.items()},
+        "dataLimitations": [texts["limitations"], texts["contamination"]],
+        "dataCollectionType": about["collection_type"],
+        "dataCollectionRawData": about["collection"],
+        "annotationsPerItem": str(header["config"].get("captions", 1)),
+        "machineAnnotationTools": [f"passerby {header['config']['version']}", *texts.get("model", "").splitlines()],
+    }
+    content = croissant(manifest, images=facts.images, extras=facts.extras, told=told, responsible_ai=responsible_ai)
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def about_source(source: str) -> dict[str, Any]:
+    """Give what is known of an image data set: how it was collected, licences, consent; see `sources.yaml`."""
+    known: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "data_card" / "sources.yaml").read_text("utf-8"))
+    about = {"url": "", "citation": "", **(known.get(source) or known["other"])}
+    return {name: _paragraph(text, source) if isinstance(text, str) else text for name, text in about.items()}
+
+
+def _paragraph(text: str, source: str) -> str:
+    """Fill in the name of the source and wrap; what has lines already, as BibTeX, keeps them."""
+    filled = _environment().from_string(text).render(source=source)
+    return filled if "\n" in filled else textwrap.fill(filled, LINE, break_on_hyphens=False, break_long_words=False)
+
+
+def _texts(facts: Facts) -> dict[str, str]:
+    """Give every section of the card by its name, as the whole card says it."""
+    template, variables = _template(facts)
+    context = template.new_context(variables)
+    for name, block in _environment().get_template("card.md.j2").blocks.items():
+        context.blocks.setdefault(name, []).append(block)  # as `extends` does: what the recipe leaves to the outline
+    return {name: "".join(blocks[0](context)).strip() for name, blocks in context.blocks.items()}
+
+
+def _template(facts: Facts) -> tuple[jinja2.Template, dict[str, Any]]:
+    """Give the template that the manifest's `card` names, and what it is filled with."""
+    manifest = facts.manifest
+    variables = {
+        "revision": 1,
+        "selected_from": [],
+        **manifest.header,
+        "about": about_source(manifest.header["source"]),
+        "contact": facts.contact,
+        "examples": facts.examples,
+        "extras": facts.extras,
+        "images": facts.images,
+        "manifest": manifest,
+        "reasons": ", ".join(f"{count:,} {reason}" for reason, count in manifest.reasons.items()),
+        "report": facts.report,
+    }
+    name = manifest.header["card"]
+    try:
+        return _environment().get_template(f"{name}.md.j2"), variables
+    except jinja2.TemplateNotFound:
+        raise ValueError(f"the manifest asks for the card {name!r}; templates/data_card has no {name}.md.j2") from None
+
+
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES / "data_card"),
         undefined=jinja2.StrictUndefined,
@@ -36,37 +257,17 @@ def write_card(root: Path, manifest: Manifest) -> None:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701  (Markdown, from our own manifest)
     )
-    body = environment.get_template(f"{manifest.header['card']}.md.j2").render(manifest=manifest, **manifest.header)
-    header = yaml.safe_dump(_header(manifest), sort_keys=False, allow_unicode=True)
-    write_atomically(root / "README.md", f"---\n{header}---\n\n{body.strip()}\n".encode())
+    environment.filters.update(number="{:,}".format, percent="{:.1%}".format, frequent=_frequent, worst=_worst)
+    return environment
 
 
-def _header(manifest: Manifest) -> dict[str, Any]:
-    split = manifest.split
-    features = [
-        {"name": "__key__", "dtype": "string"},
-        {"name": "__url__", "dtype": "string"},
-        {"name": "jpg", "dtype": "image"},
-        {"name": "json", "struct": [_feature(name, kind) for name, kind in manifest.header["columns"].items()]},
-        {"name": "txt", "dtype": "string"},
-    ]
-    larger = [name for bound, name in SIZE_CATEGORIES if manifest.kept < bound]
-    return {
-        "pretty_name": manifest.header["title"],
-        "license": "other",
-        "language": ["en"],
-        "task_categories": ["image-to-text", "text-to-image"],
-        "tags": ["person-re-identification", "webdataset", "captions"],
-        "size_categories": [larger[0] if larger else "n>10M"],
-        "configs": [{"config_name": "default", "data_files": [{"split": split, "path": f"data/{split}-*.tar"}]}],
-        "dataset_info": {
-            "features": features,
-            "splits": [{"name": split, "num_bytes": manifest.totals["size_bytes"], "num_examples": manifest.kept}],
-        },
-    }
+def _frequent(values: Mapping[str, int], attribute: str) -> str:
+    """Name the most frequent values of an attribute with their shares; "" is none or unknown, and needs no name."""
+    shares = ((value.removeprefix(f"{attribute}."), count / sum(values.values())) for value, count in values.items())
+    return ", ".join(f"{value} {share:.1%}" for value, share in [pair for pair in shares if pair[0]][:VALUES_SHOWN])
 
 
-def _feature(name: str, kind: str) -> dict[str, Any]:
-    if kind.startswith("list<"):
-        return {"name": name, "sequence": FEATURE_TYPES[kind.partition(": ")[2].rstrip(">")]}
-    return {"name": name, "dtype": FEATURE_TYPES[kind]}
+def _worst(classes: Mapping[str, Mapping[str, int]]) -> str:
+    """Name the class that is told right least often, and how often."""
+    share, label = min((counts["correct"] / counts["images"], label) for label, counts in classes.items())
+    return f"{label} {share:.1%}"
