@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check compat install clean
 
 demo: install
 	$(BIN)/passerby demo demo
@@ -16,6 +16,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Proves that other people's loaders read our shards; makes environments of its own, and takes some minutes.
+compat: install
+	$(BIN)/python -m compat.run
+
 install: .venv/installed
 
 # The marker is newer than what decides the environment, or the environment is made again.
@@ -26,4 +30,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info demo
+	rm -rf .venv .compat build *.egg-info demo
