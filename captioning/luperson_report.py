@@ -3,8 +3,6 @@
 Source: UniPT, figure 4 (580,257 optional attributes in 1.28 million images) and section 4; shares are ours, from those counts.
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow.compute as pc
 
 from captioning.divide import OPTIONAL, REQUIRED
 from passerby.shards.read import ShardDataset
+from passerby.text import words_of
 
 PUBLISHED = {
     "bag": 221_750,
@@ -31,9 +30,6 @@ PUBLISHED_IMAGES = 1_281_167
 PUBLISHED_VOCABULARY = 459
 FAR = 5.0
 """An attribute's share that is off by more than this factor is flagged."""
-
-TOKEN = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
-"""A word, after lower-casing: letters, with hyphens and apostrophes inside."""
 
 
 def measure(root: Path) -> dict[str, Any]:
@@ -110,18 +106,17 @@ def _shares(column: pa.ChunkedArray) -> dict[str, float]:
 
 
 def _text(captions: Iterable[str]) -> dict[str, Any]:
-    vocabulary: Counter[str] = Counter()
+    vocabulary: set[str] = set()
     lengths: list[int] = []
-    distinct: set[int] = set()
+    distinct: set[str] = set()
     for caption in captions:
-        words = TOKEN.findall(caption.lower())
+        words = words_of(caption)
         vocabulary.update(words)
         lengths.append(len(words))
-        distinct.add(hash(caption))
+        distinct.add(caption)
     return {
         "distinct_captions": len(distinct),
         "vocabulary": len(vocabulary),
-        "top_words": dict(vocabulary.most_common(20)),
         "words_mean": round(sum(lengths) / max(len(lengths), 1), 3),
         "words_min": min(lengths, default=0),
         "words_max": max(lengths, default=0),

@@ -21,10 +21,13 @@ PLURAL_GARMENT = re.compile(
 """Plural nouns that "a" cannot introduce."""
 
 PHRASE_END = re.compile(
-    r"and|are|at|but|by|carried|clad|donned|for|from|had|held|in|is|of|on|or|over|paired|sported|that|to|under|was|were|"
+    r"alongside|and|are|at|but|by|carried|clad|donned|for|from|had|held|in|is|of|on|or|over|paired|sported|that|to|under|was|were|"
     r"who|whose|with|wore|worn|.*ing|.*s|.*[,.;:!?]"
 )
 """Words that end the noun phrase which an article opened."""
+
+WORD = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*")
+"""A word, after lower-casing: letters and digits, with hyphens and apostrophes inside. All counts of words are counts of these."""
 
 GAP = re.compile(r" (?=[,.;:!?])")
 
@@ -90,6 +93,15 @@ def tidy(text: str) -> str:
     """Collapse white space, close gaps before punctuation, end with one period; blank text stays empty."""
     text = GAP.sub("", " ".join(text.split())).rstrip(". ")
     return text if not text or text.endswith(("!", "?")) else text + "."
+
+
+def words_of(text: str) -> list[str]:
+    """Split into the words that all figures on text count; see `WORD`.
+
+    >>> words_of("A man's T-shirt, size 8.")
+    ['a', "man's", 't-shirt', 'size', '8']
+    """
+    return WORD.findall(text.lower())
 
 
 def lint(text: str) -> list[str]:

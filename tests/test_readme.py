@@ -1,6 +1,7 @@
 """The README's commands and code run, in order, in one fresh folder."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,8 @@ def test_every_command_runs(folder):
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) >= 4
     for command in commands:
-        program = Path(sys.executable).parent / command.split()[0]
-        done = subprocess.run([program, *command.split()[1:]], cwd=folder, capture_output=True, text=True, check=False)
+        name, *arguments = shlex.split(command)
+        done = subprocess.run([Path(sys.executable).parent / name, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

@@ -76,6 +76,7 @@ def test_tidy_closes_gaps_and_ends_with_one_period(text, expected):
         "A male in shoes is seen.",
         "A female wearing glasses has a pair of boots.",
         "A teenager wore trousers and carried a bag.",
+        "She wears a hoodie decorated with a pattern alongside brown jeans.",
     ],
 )
 def test_lint_is_silent_on_good_english(text):

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from passerby.cli import data, embedded, finegpr_c, luperson_t, synthetic, tour, words
+from passerby.cli import browse, card, curate, data, embedded, finegpr_c, luperson_t, publish, report, synthetic, tour, words
 
 USAGE_ERROR = 2
 app = typer.Typer(
@@ -28,6 +28,11 @@ luperson_t.register(generators)
 embedded.register(generators)
 synthetic.register(generators)
 data.register(app)
+report.register(app)
+browse.register(app)
+curate.register(app)
+card.register(app)
+publish.register(app)
 tour.register(app)
 words.register(app, generators)
 

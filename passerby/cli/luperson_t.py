@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from captioning.words import Words
     from passerby.shards.manifest import Manifest
 
-REPORT_NAME = "report.json"
+REPORT_NAME = "published.json"
+"""The comparison with the published data set; `report.json` is what `passerby report` writes."""
 TEXTS = "texts"
 """Name of the kept text features among the embeddings."""
 
@@ -169,9 +170,10 @@ def _source_name(images: Path | None, old_root: Path | None) -> str:
 
 def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
     from captioning.conquer import prompts_of
-    from captioning.generate import SYNTHETIC, count_shards
+    from captioning.generate import SYNTHETIC
     from captioning.luperson_t import LUPersonT, mean_size, sort_by_person, unit_bounds
     from passerby.readers.luperson import open_source
+    from passerby.shards.begin import count_shards
 
     found = open_source(shards.images, kind=shards.kind, names=shards.names, keep=shards.keep)
     by_person = words.options.is_voted

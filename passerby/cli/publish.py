@@ -71,7 +71,7 @@ def publish(
     for upload in result.sent if dry_run else ():
         typer.echo(f"would send {upload.name}  {upload.size_bytes:,} bytes")
     for name in result.left_out:
-        typer.echo(f"left out, as it shows or is made from the images: {name}")
+        typer.echo(f"left out, as it is made from the images or logs removals: {name}")
     verb = "would send" if dry_run else "sent"
     typer.echo(
         f"{target}: {verb} {len(result.sent):,} files, {result.sent_bytes:,} bytes; {len(result.there):,} were there;"

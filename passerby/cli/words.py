@@ -153,11 +153,11 @@ def rerender(
     if old.header["config"]["recipe"] == "luperson-t":
         _refuse({"--lambda": threshold}, "LUPerson-T")
         chosen = {"seed": seed, **luperson}
-        voice: LUPersonVoice | FineGprVoice = _luperson_voice(old, chosen, phrases, templates, synonyms)
+        voice: LUPersonVoice | FineGprVoice = luperson_voice(old, chosen, phrases, templates, synonyms)
         told: dict[str, Any] = {}
     else:
         _refuse({**luperson, "--synonyms": synonyms, "--phrases": phrases}, "FineGPR-C")
-        voice, told = _finegpr_voice(old, seed, threshold, templates)
+        voice, told = finegpr_voice(old, seed, threshold, templates)
     recipe = Rerender(out, root, old, voice, told)
     with progress("rendering", "shards") as advance:
         manifest = generate(
@@ -177,9 +177,10 @@ def _refuse(options: Mapping[str, object], recipe: str) -> None:
         raise ValueError(f"{recipe} has no {', '.join(given)}; see passerby rerender --help")
 
 
-def _luperson_voice(
+def luperson_voice(
     old: "Manifest", chosen: Mapping[str, Any], phrases: Path | None, templates: Path | None, synonyms: Path | None
 ) -> "LUPersonVoice":
+    """Give what words the samples of a LUPerson-T data set, with some of its options replaced."""
     from captioning.conquer import MatchOptions
     from captioning.divide import load_phrases
     from captioning.rerender import LUPersonVoice
@@ -198,9 +199,10 @@ def _luperson_voice(
     return LUPersonVoice(Words(bank, options, templates, synonyms))
 
 
-def _finegpr_voice(
+def finegpr_voice(
     old: "Manifest", seed: int | None, threshold: str | None, templates: Path | None
 ) -> tuple["FineGprVoice", dict[str, Any]]:
+    """Give what words the samples of a FineGPR-C data set, and the entries of the manifest that this changes."""
     from captioning.finegpr_c import Captioner
     from captioning.finegpr_inputs import Options
     from captioning.refine import ProbabilityTable, parse_threshold
