@@ -49,7 +49,15 @@ def main() -> None:
 
 def measure(folder: Path, captions: int, workers: int) -> None:
     """Run the command as a user does, and sum the memory of its processes every half second."""
-    command = [Path(sys.executable).parent / "passerby", "report", folder, "--out", folder / "out", "--workers", str(workers)]
+    command = [
+        Path(sys.executable).parent / "passerby",
+        "report",
+        folder,
+        "--out",
+        folder / "out",
+        "--workers",
+        str(workers),
+    ]
     started_at = time.perf_counter()
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
     most = 0
@@ -59,7 +67,10 @@ def measure(folder: Path, captions: int, workers: int) -> None:
     seconds = time.perf_counter() - started_at
     if process.returncode:
         raise SystemExit(process.returncode)
-    print(f"{captions:,} captions in {seconds:.1f} s on {workers} processes: {captions / seconds:,.0f} captions/s; ", end="")
+    print(
+        f"{captions:,} captions in {seconds:.1f} s on {workers} processes: {captions / seconds:,.0f} captions/s; ",
+        end="",
+    )
     print(f"at most {most / 1024:,.0f} MiB in all processes")
 
 

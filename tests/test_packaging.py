@@ -20,13 +20,13 @@ def wheel_names(tmp_path_factory):
 
 def test_the_wheel_holds_our_packages_and_nothing_else(wheel_names):
     tops = {name.split("/")[0] for name in wheel_names if ".dist-info/" not in name}
-    assert tops == {"captioning", "finetune", "passerby", "pretrain", "templates"}
+    assert tops == {"captioning", "configs", "finetune", "passerby", "pretrain", "templates"}
 
 
 def test_the_wheel_carries_every_data_file(wheel_names):
     shipped = [
         str(path.relative_to(ROOT))
-        for folder in ("templates", "passerby")
+        for folder in ("configs", "templates", "passerby")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     ]
@@ -52,6 +52,10 @@ def test_help_loads_nothing_heavy():
         ["passerby", "card"],
         ["passerby", "publish"],
         ["passerby", "hydrate"],
+        ["pretrain"],
+        ["pretrain", "vtbr"],
+        ["pretrain", "unipt"],
+        ["pretrain", "caption"],
         ["passerby", "explain"],
         ["passerby", "rerender"],
         ["passerby", "gen-captions", "finegpr-c"],

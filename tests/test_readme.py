@@ -25,7 +25,9 @@ def test_every_command_runs(folder):
     assert len(commands) >= 4
     for command in commands:
         name, *arguments = shlex.split(command)
-        done = subprocess.run([Path(sys.executable).parent / name, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [Path(sys.executable).parent / name, *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

@@ -1,7 +1,7 @@
 """What the embedded CLIP is asked about a synthetic pedestrian: every attribute as a question whose answers have many wordings.
 
 Two kinds of questions: one for each column of the renderer's table (`upper_color`: FineGPR's words), and one for each attribute of
-a phrase bank (`bank upper_clothes`: its 672 prompts compete), for which `accepted_phrases` says once which phrases are true of whom.
+a phrase bank (`bank upper_clothes`: its 672 prompts compete), where `accepted_phrases` says once which phrases are true of whom.
 """
 
 from collections.abc import Callable, Mapping, Sequence

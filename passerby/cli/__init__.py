@@ -1,11 +1,26 @@
-"""The command line: `passerby`, and `gen-captions` as a command of its own. Only this package speaks to the user."""
+"""The command line: `passerby`, with `gen-captions` and `pretrain` as commands of their own. Only this package speaks to the user."""
 
 import os
 import sys
 
 import typer
 
-from passerby.cli import browse, card, curate, data, embedded, finegpr_c, luperson_t, publish, report, synthetic, tour, words
+from passerby.cli import (
+    browse,
+    caption,
+    card,
+    curate,
+    data,
+    embedded,
+    finegpr_c,
+    luperson_t,
+    pretrain,
+    publish,
+    report,
+    synthetic,
+    tour,
+    words,
+)
 
 USAGE_ERROR = 2
 app = typer.Typer(
@@ -22,7 +37,15 @@ generators = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+trainers = typer.Typer(
+    name="pretrain",
+    help="Pre-train image encoders on captioned people, and let them caption.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 app.add_typer(generators, name="gen-captions")
+app.add_typer(trainers, name="pretrain")
 finegpr_c.register(generators)
 luperson_t.register(generators)
 embedded.register(generators)
@@ -35,6 +58,8 @@ card.register(app)
 publish.register(app)
 tour.register(app)
 words.register(app, generators)
+pretrain.register(trainers)
+caption.register(trainers)
 
 
 def main() -> None:
@@ -45,6 +70,11 @@ def main() -> None:
 def gen_captions() -> None:
     """Run `gen-captions`, which is `passerby gen-captions`."""
     _run(generators)
+
+
+def run_pretrain() -> None:
+    """Run `pretrain`, which is `passerby pretrain`."""
+    _run(trainers)
 
 
 def _run(command: typer.Typer) -> None:

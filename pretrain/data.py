@@ -1,0 +1,210 @@
+"""Captioned people, read by index straight from the shards, in worker processes.
+
+What becomes of a sample depends on the seed, the epoch and its key, on nothing else: neither on the number of workers
+nor on that of ranks. A sample that cannot be read ends the run, since shards are verified before they are trained on.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from passerby.images import ImageProblem
+from passerby.runtime import draw
+from passerby.shards.plan import Mode, Part, Plan
+from passerby.shards.read import ShardDataset
+from passerby.tokens import Tokenizer
+from pretrain.augment import Augmentation
+from pretrain.batch import CAPTION_FIELD, BadSample, Captions, Collate, Example, Preparation, Reword
+from pretrain.reading import (
+    PREFETCHED_BATCHES,
+    DataConfig,
+    Geometry,
+    Loader,
+    Share,
+    build_preparation,
+    make_tokenizer,
+    note_cuts,
+    outlive_termination,
+)
+
+MAX_CAPTIONS_READ = 100_000
+"""For the vocabulary and the lengths; evenly spaced over the training samples."""
+
+
+class CaptionedPeople(Dataset[Example]):
+    """Some samples of a data set as examples, by (position, epoch).
+
+    Args:
+        samples: The data set.
+        indices: Which of its samples, Int64 (positions,).
+        person_numbers: Of all samples of the data set, Int64 (samples,).
+        preparation: What is done to each.
+    """
+
+    def __init__(
+        self,
+        samples: ShardDataset,
+        indices: NDArray[np.int64],
+        person_numbers: NDArray[np.int64],
+        preparation: Preparation,
+    ) -> None:
+        self.samples = samples
+        self.indices = indices
+        self.preparation = preparation
+        self._person_numbers = person_numbers
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: tuple[int, int]) -> Example:
+        position, epoch = place
+        index = int(self.indices[position])
+        sample = self.samples[index]
+        try:
+            return self.preparation(sample, int(self._person_numbers[index]), epoch)
+        except ImageProblem as problem:
+            raise BadSample(
+                f"{self.samples.root}, shard {self._shard(index)}, sample {sample['__key__']}: {problem}; run passerby verify"
+            ) from None
+
+    def _shard(self, index: int) -> str:
+        """Name the shard of a sample."""
+        ends = np.cumsum([record.kept for record in self.samples.manifest.shards])
+        return self.samples.manifest.shards[int(np.searchsorted(ends, index, side="right"))].name
+
+
+@dataclass(frozen=True)
+class IndexedData:
+    """A data set of ours, split by person. See `TrainingData`."""
+
+    train: CaptionedPeople
+    held_out: CaptionedPeople | None
+    """People that training never sees, unchanged by chance."""
+
+    notes: tuple[str, ...]
+    mode: Mode
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the captions."""
+        return self.train.preparation.tokenizer
+
+    def steps_an_epoch(self, batch_size: int) -> int:
+        """Say how many steps read everything once."""
+        return self._plan(batch_size).steps_an_epoch
+
+    def training(self, start_step: int, stop_step: int, share: Share) -> Loader:
+        """Read the passes of a rank from one step to another, epoch after epoch."""
+        parts = self._plan(share.batch_size).parts(
+            start_step, stop_step, rank=share.rank, world=share.world, accumulation=share.accumulation
+        )
+        return _build_loader(self.train, parts, share)
+
+    def validation(self, share: Share) -> Loader | None:
+        """Read all held-out samples once, on this rank alone."""
+        if self.held_out is None:
+            return None
+        plan = Plan(samples=len(self.held_out), batch_size=share.pass_size)
+        return _build_loader(self.held_out, plan.parts(0, plan.steps_an_epoch), share)
+
+    def _plan(self, batch_size: int) -> Plan:
+        return Plan(samples=len(self.train), batch_size=batch_size, seed=self.train.preparation.seed, mode=self.mode)
+
+
+def open_data(
+    root: Path | str,
+    config: DataConfig,
+    augmentation: Augmentation,
+    geometry: Geometry,
+    *,
+    seed: int,
+    tokenizer: Tokenizer | None = None,
+    reword: Reword | None = None,
+) -> IndexedData:
+    """Split a data set by person, make or load its vocabulary, and see how long its captions are.
+
+    Args:
+        root: Folder or URL of the data set.
+        config: How it is read.
+        augmentation: What is left to chance in training.
+        geometry: Size of images and texts: the method's configuration.
+        seed: Of everything that is left to chance.
+        tokenizer: Of the run that goes on; without it one is made as `config` says.
+        reword: Words captions anew, if `config` wants that.
+
+    Raises:
+        FileNotFoundError: there is no data set, or no vocabulary.
+        ValueError: one of them is malformed, or nobody is left for training or validation.
+    """
+    samples = ShardDataset(root)
+    keys, people = _keys_and_people(samples)
+    held_out = is_held_out(keys, people, config.validation_share)
+    _check_split(held_out, f"{len(set(people)):,} people of {root}", config.validation_share)
+    training = np.flatnonzero(~held_out)
+    captions = _read_captions(samples, training[:: -(-len(training) // MAX_CAPTIONS_READ)], config.captions)
+    tokenizer = tokenizer or make_tokenizer(config, captions)
+    preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=reword)
+    unchanged = replace(preparation, how=Augmentation(), captions="first", reword=None)
+    numbers = number_people(people)
+    return IndexedData(
+        CaptionedPeople(samples, training, numbers, preparation),
+        CaptionedPeople(samples, np.flatnonzero(held_out), numbers, unchanged) if held_out.any() else None,
+        tuple(note_cuts(captions, tokenizer, geometry.text_length)),
+        config.epoch,
+    )
+
+
+def is_held_out(keys: Sequence[str], people: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Say which samples are for validation: Bool (samples,). All images of a person are, or none.
+
+    It depends on the person's name alone (of an unknown person's image: on its key), so that it stays the same when a
+    data set grows.
+    """
+    names = [person or key for person, key in zip(people, keys, strict=True)]
+    chosen = {name for name in set(names) if draw(0, name, purpose="validation") < share * 2**64}
+    return np.array([name in chosen for name in names])
+
+
+def number_people(people: Sequence[str]) -> NDArray[np.int64]:
+    """Number people in the order of their names: Int64 (samples,), -1 where the name is empty."""
+    numbers = {person: number for number, person in enumerate(sorted({*people} - {""}))}
+    return np.array([numbers.get(person, -1) for person in people], np.int64)
+
+
+def _build_loader(people: CaptionedPeople, parts: Iterable[Part], share: Share) -> Loader:
+    """Read parts of a plan in their order, in this process or in worker processes some batches ahead."""
+    batches = ([(int(position), part.epoch) for position in part.positions] for part in parts)
+    return DataLoader(
+        people,
+        batch_sampler=batches,
+        num_workers=share.workers,
+        collate_fn=Collate(people.preparation.tokenizer.pad_id),
+        pin_memory=share.pin_memory,
+        worker_init_fn=outlive_termination,
+        prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
+    )
+
+
+def _check_split(held_out: NDArray[np.bool_], whom: str, share: float) -> None:
+    if held_out.all() or (share > 0 and not held_out.any()):
+        purpose = "training" if held_out.all() else "validation"
+        raise ValueError(
+            f"of the {whom}, a data.validation_share of {share} leaves nobody for {purpose}; set another, or 0 for no validation"
+        )
+
+
+def _keys_and_people(samples: ShardDataset) -> tuple[list[str], list[str]]:
+    """Give key and person of all samples; "" where the person is unknown."""
+    names = ["key", *(["person_id"] if "person_id" in samples[0]["json"] else [])]
+    table = samples.metadata(names).to_pydict()
+    return table["key"], [person or "" for person in table.get("person_id", [""] * len(samples))]
+
+
+def _read_captions(samples: ShardDataset, indices: NDArray[np.int64], captions: Captions) -> list[str]:
+    names = ["caption"] if captions != "random" else [*filter(CAPTION_FIELD.fullmatch, samples[0]["json"])]
+    table = samples.metadata(names).take(indices)
+    return [caption for name in names for caption in table[name].to_pylist()]

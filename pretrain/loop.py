@@ -1,0 +1,293 @@
+"""The loop of pre-training, by step; it knows no method.
+
+A run is decided by its configuration, its data and its seed: data, augmentation, masks and dropout of a step are drawn
+from the number of the step, so that a run that was interrupted goes on to the same losses. Several forward passes a
+step (`accumulation`) make up a larger batch for the gradient only: contrastive losses still compare within one pass.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from passerby.optim import check_groups, multiplier
+from passerby.ranks import Ranks
+from passerby.runtime import draw
+from pretrain.batch import Batch, ToDevice
+from pretrain.journal import Journal
+from pretrain.method import LoopConfig, Method
+from pretrain.reading import Loader, Share, TrainingData
+
+FADING = 0.95
+"""Of the running means that are shown: some 20 steps count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a person wants to see while it lasts."""
+
+    step: int
+    """Steps done."""
+
+    steps: int
+    loss: float
+    samples_a_second: float
+    """Over all ranks."""
+
+    waiting_share: float
+    """Of the time, for data; much of it asks for more workers."""
+
+    seconds_left: float
+
+
+class Loop:
+    """A method, its optimizer and its place in the run.
+
+    Args:
+        method: With random weights; see `pretrain.method.Method`.
+        config: How it learns.
+        data: What it learns from.
+        to_device: Finishes batches.
+        ranks: This process and the others.
+        workers: Processes that read.
+        checkpoint: Of the run that goes on; without it the run begins.
+
+    Raises:
+        ValueError: a parameter is in no group of the optimizer, or in several.
+    """
+
+    def __init__(
+        self,
+        method: nn.Module,
+        config: LoopConfig,
+        data: TrainingData,
+        *,
+        to_device: ToDevice,
+        ranks: Ranks,
+        workers: int,
+        checkpoint: dict[str, Any] | None,
+    ) -> None:
+        self.config, self.data, self.ranks = config, data, ranks
+        self.step: int = checkpoint["step"] if checkpoint else 0
+        self.best: dict[str, Any] = checkpoint["best"] if checkpoint else {}
+        self.share = Share(
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            rank=ranks.rank,
+            world=ranks.world,
+            workers=workers,
+            pin_memory=ranks.device.type == "cuda",
+        )
+        self.module = method.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = cast(Method, self.module)
+        self._to_device = to_device
+        if checkpoint:
+            self.module.load_state_dict(checkpoint["model"])
+        elif ranks.is_first:
+            alone = replace(self.share, world=1, accumulation=config.accumulation * ranks.world)  # as large as any pass
+            self.method.prepare(self._finished(data.training(0, config.steps, alone), "prepare"))
+        groups = self.method.parameter_groups()
+        check_groups(self.module, groups)
+        self.optimizer = self.method.build_optimizer(groups)
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        if checkpoint:
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        # Ranks begin with the first one's weights and buffers; inputs are on the device already, or meant for the CPU.
+        self._parallel = DistributedDataParallel(self.module) if ranks.world > 1 else None
+        forward = self._parallel or self.module
+        self._forward = torch.compile(forward) if config.compile else forward
+
+    def run(
+        self,
+        save: Callable[[dict[str, Any], bool], None],
+        journal: Journal | None,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        """Make the steps that are left; say whether the run is at its end.
+
+        Args:
+            save: Writes a checkpoint; told the state, and whether it is the best so far. Called on the first rank only.
+            journal: Of the first rank.
+            on_progress: Told after every step.
+            should_stop: Asked after every step; if so, the run writes a checkpoint and ends early.
+
+        Raises:
+            RuntimeError: the loss is no longer a finite number.
+            ValueError: `best_by` names no number of the validation.
+        """
+        config, clock = self.config, Clock()
+        self.module.train()
+        passes = iter(self.data.training(self.step, config.steps, self.share))
+        while self.step < config.steps:
+            clock.start()
+            collated = [*islice(passes, config.accumulation)]
+            clock.data_is_here()
+            losses = self._make_step(collated)
+            is_stopped = self._agree(losses["loss"], collated, is_stopped=should_stop())
+            self.step += 1
+            is_last = self.step == config.steps
+            clock.stop(self.config.batch_size)
+            if self._is_due(config.log_every) or is_last:
+                self._write_numbers(journal, losses, clock)
+            is_best = (self._is_due(config.validate_every) or is_last) and self._validate(journal)
+            if self.ranks.is_first and (is_best or is_stopped or is_last or self._is_due(config.save_every)):
+                save(self._state(), is_best)
+            on_progress(clock.progress(self.step, config.steps, float(losses["loss"])))
+            if is_stopped and not is_last:
+                return False
+        return True
+
+    def _make_step(self, collated: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Learn from the passes of a step; give the loss and its components, as means over the passes."""
+        config, count = self.config, len(collated)
+        factor = multiplier(
+            self.step,
+            config.steps,
+            warmup_steps=config.warmup_steps,
+            schedule=config.schedule,
+            milestones=config.milestones,
+        )
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.zero_grad()
+        means: dict[str, Tensor] = {}
+        for number, each in enumerate(collated):
+            batch = self._finish(each, str(self.step), self.share.rank * config.accumulation + number)
+            torch.manual_seed(int(batch["seed"]))  # for dropout
+            with self._alone(number < count - 1):
+                with self._autocast():
+                    output = self._forward({**batch, "keys": []} if config.compile else batch)
+                (output["loss"] / count).backward()
+            for name, value in {**output["loss_components"], "loss": output["loss"].detach()}.items():
+                means[name] = means.get(name, 0.0) + value / count
+        if config.clip_norm:
+            means["gradient_norm"] = nn.utils.clip_grad_norm_(self.module.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return means
+
+    def _agree(self, loss: Tensor, collated: list[dict[str, Any]], *, is_stopped: bool) -> bool:
+        """Make sure that the loss of all ranks is finite, and say whether one of them is to stop."""
+        is_broken = not bool(loss.isfinite())
+        some_broken, some_stopped = self.ranks.any(is_broken, is_stopped)
+        if some_broken:
+            keys = ", ".join(key for each in collated for key in each["keys"])
+            raise RuntimeError(
+                f"the loss is {float(loss)} in step {self.step + 1} (rank {self.ranks.rank}), of no use from there on; lower the"
+                f" learning rate, set loop.clip_norm, or look at the samples of the step: {keys}"
+            )
+        return some_stopped
+
+    def _validate(self, journal: Journal | None) -> bool:
+        """Measure on the people held out, on the first rank while the others wait; say whether it went best so far."""
+        loader = self.data.validation(self.share) if self.ranks.is_first else None
+        is_best = False
+        if loader is not None and journal is not None:
+            self.module.eval()
+            with torch.no_grad(), self._autocast():
+                numbers = self.method.evaluate(self._finished(loader, "validation"))
+            self.module.train()
+            is_best = self._is_best(numbers)
+            best = {"best_step": self.best["step"]} if self.best else {}
+            journal.numbers(self.step, "validation", {**numbers, **best})
+        self.ranks.wait()
+        return is_best
+
+    def _is_best(self, numbers: dict[str, float]) -> bool:
+        name = self.config.best_by
+        if not name:
+            return False
+        if name not in numbers:
+            raise ValueError(f"loop.best_by is {name!r}; the validation gives {', '.join(numbers)}")
+        value = -numbers[name] if name.endswith("loss") else numbers[name]
+        if self.best and value <= self.best["value"]:
+            return False
+        self.best = {"step": self.step, "value": value}
+        return True
+
+    def _write_numbers(self, journal: Journal | None, losses: dict[str, Tensor], clock: "Clock") -> None:
+        """Write the means over all ranks."""
+        means = {name: self.ranks.mean(value) for name, value in losses.items()}
+        if journal is None:
+            return
+        steps_an_epoch = self.data.steps_an_epoch(self.config.batch_size)
+        rates = {f"learning_rate_{number}": group["lr"] for number, group in enumerate(self.optimizer.param_groups)}
+        told = {
+            "learning_rate": max(rates.values()),
+            "samples_a_second": clock.rate,
+            "waiting_share": clock.waiting_share,
+        }
+        epoch = {"epoch": self.step / steps_an_epoch} if steps_an_epoch else {}
+        journal.numbers(self.step, "training", {**means, **told, **epoch})
+
+    def _state(self) -> dict[str, Any]:
+        """Give what goes on: what is drawn depends on the step, so there is no state of chance."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def _finished(self, loader: Loader, purpose: str) -> Iterator[Batch]:
+        return (self._finish(each, purpose, number) for number, each in enumerate(loader))
+
+    def _finish(self, collated: dict[str, Any], of_all: str, of_pass: int) -> Batch:
+        """Move a batch to the device; `of_all` seeds what ranks share, `of_pass` what they do not."""
+        seeds = draw(self.config.seed, of_all, purpose="step"), draw(self.config.seed, of_all, of_pass, "pass")
+        shared_seed, seed = (number >> 1 for number in seeds)  # Int64 has 63 bits for positive numbers
+        return self._to_device(collated, seed=seed, shared_seed=shared_seed)
+
+    def _alone(self, is_alone: bool) -> AbstractContextManager[Any]:
+        return self._parallel.no_sync() if self._parallel is not None and is_alone else nullcontext()
+
+    def _autocast(self) -> torch.autocast:
+        device = self.ranks.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16" and device == "cuda")
+
+    def _is_due(self, every: int) -> bool:
+        return not self.step % every
+
+
+class Clock:
+    """Where the time goes, as running means."""
+
+    def __init__(self) -> None:
+        self._samples = self._waited = self._elapsed = self._steps = 0.0
+        self._started_at = self._ready_at = 0.0
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._started_at = time.perf_counter()
+
+    def data_is_here(self) -> None:
+        """End the wait for data."""
+        self._ready_at = time.perf_counter()
+
+    def stop(self, samples: int) -> None:
+        """End a step that took so many samples."""
+        self._samples = FADING * self._samples + samples
+        self._waited = FADING * self._waited + self._ready_at - self._started_at
+        self._elapsed = FADING * self._elapsed + time.perf_counter() - self._started_at
+        self._steps = FADING * self._steps + 1
+
+    @property
+    def rate(self) -> float:
+        """Samples a second."""
+        return self._samples / self._elapsed
+
+    @property
+    def waiting_share(self) -> float:
+        """Part of the time that went into waiting for data."""
+        return self._waited / self._elapsed
+
+    def progress(self, step: int, steps: int, loss: float) -> Progress:
+        """Say how far it is, and how long it will take at this pace."""
+        return Progress(step, steps, loss, self.rate, self.waiting_share, (steps - step) * self._elapsed / self._steps)

@@ -1,0 +1,164 @@
+"""What the two ways of reading share: their configuration, their promise to the loop, and how text is prepared."""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from passerby.shards.plan import Mode
+from passerby.tokens import Tokenizer
+from pretrain.augment import Augmentation
+from pretrain.batch import Captions, Preparation, Reword
+
+PREFETCHED_BATCHES = 4
+"""A worker."""
+
+
+Loader = Iterable[dict[str, Any]]
+"""Collated batches; see `pretrain.batch.Collate`."""
+
+
+class Geometry(Protocol):
+    """What every method's configuration says of its input."""
+
+    @property
+    def image_height(self) -> int: ...  # noqa: D102
+    @property
+    def image_width(self) -> int: ...  # noqa: D102
+    @property
+    def image_mean(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def image_std(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def text_length(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How a data set is read for training."""
+
+    validation_share: float = 0.01
+    """Of the people (where they are unknown: of the images) that are held out for validation; 0 for none."""
+
+    captions: Captions = "first"
+    """`first`, `random` (of a sample that has several, another one in every epoch), or `rerender` (worded anew in every epoch
+    from the attributes that are stored). Validation reads the first."""
+
+    parsing: bool = False
+    """Read the parsing maps too."""
+
+    vocabulary: str = ""
+    """A `vocab.txt` of an uncased BERT; empty to make a vocabulary of the training captions."""
+
+    vocabulary_size: int = 10_000
+    """Pieces at most of a vocabulary that is made."""
+
+    epoch: Mode = "exactly-once"
+    """Whether the last batch of an epoch is padded; see `passerby.shards.plan.Plan`."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share is {self.validation_share}; it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of every batch a process reads, and how."""
+
+    batch_size: int
+    """Samples a step, over all ranks and passes."""
+
+    accumulation: int
+    """Forward passes of each rank that make up a step."""
+
+    rank: int
+    world: int
+    workers: int
+    """Processes that read ahead; 0 for none."""
+
+    pin_memory: bool
+    """For copies to a GPU."""
+
+    @property
+    def pass_size(self) -> int:
+        """Samples of one forward pass of one rank, at most."""
+        return -(-self.batch_size // (self.world * self.accumulation))
+
+
+class TrainingData(Protocol):
+    """What a run reads: shards of ours by index, or a stream of tars."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...  # noqa: D102
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know, such as captions that are cut."""
+        ...
+
+    def steps_an_epoch(self, batch_size: int) -> int:
+        """Say how many steps read everything once; 0 where that is unknown."""
+        ...
+
+    def training(self, start_step: int, stop_step: int, share: Share) -> Loader:
+        """Read the passes of a rank from one step to another."""
+        ...
+
+    def validation(self, share: Share) -> Loader | None:
+        """Read all held-out samples once, the same in the same order each time; `None` where there are none."""
+        ...
+
+
+def build_preparation(
+    config: DataConfig,
+    augmentation: Augmentation,
+    geometry: Geometry,
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    reword: Reword | None,
+) -> Preparation:
+    """Gather what is done to each sample.
+
+    Raises:
+        ValueError: captions are to be worded anew, and nothing is given that does.
+    """
+    if config.captions == "rerender" and reword is None:
+        raise ValueError(
+            "data.captions='rerender' needs a data set of ours, made by gen-captions; allowed here are first, random"
+        )
+    return Preparation(
+        height_width=(geometry.image_height, geometry.image_width),
+        text_length=geometry.text_length,
+        tokenizer=tokenizer,
+        how=augmentation,
+        seed=seed,
+        captions=config.captions,
+        with_parsing=config.parsing,
+        reword=reword,
+    )
+
+
+def make_tokenizer(config: DataConfig, captions: Sequence[str]) -> Tokenizer:
+    """Load the vocabulary that is named, or make one of captions."""
+    if config.vocabulary:
+        return Tokenizer.from_file(Path(config.vocabulary))
+    return Tokenizer.from_captions(captions, config.vocabulary_size)
+
+
+def note_cuts(captions: Sequence[str], tokenizer: Tokenizer, text_length: int) -> Iterator[str]:
+    """Say how many captions lose their end, and what would keep it."""
+    lengths = np.array([tokenizer.count(caption) for caption in captions])
+    if cut := int((lengths > text_length).sum()):
+        yield (
+            f"{cut:,} of {len(lengths):,} captions ({cut / len(lengths):.1%}) are longer than {text_length} tokens and lose their"
+            f" end; method.text_length={lengths.max()} would keep them whole"
+        )
+
+
+def outlive_termination(worker: int) -> None:
+    """Let a worker read on after a SIGTERM that went to all processes of a run, until the step is done."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
