@@ -92,9 +92,10 @@ def generate(
         ValueError: the folder holds another configuration, or more than `max_bad` of the inputs are bad.
     """
     claim(recipe.root, recipe.config)
-    for folder in ("", "data", "meta"):
-        (recipe.root / folder).mkdir(exist_ok=True)
-        remove_stale_temporaries(recipe.root / folder)
+    for name in ("data", "meta"):
+        (recipe.root / name).mkdir(exist_ok=True)
+    for folder in (recipe.root, *filter(Path.is_dir, recipe.root.iterdir())):
+        remove_stale_temporaries(folder)
     records = _done_records(recipe)
     missing = [index for index in range(recipe.units) if index not in records]
     _report(records, recipe, on_progress)

@@ -299,7 +299,15 @@ def test_parsing_maps_are_packed_beside_their_images(people, tmp_path):
 
 def test_the_root_holds_what_is_promised_and_no_temporary_file(undisturbed):
     names = {path.name for path in undisturbed.iterdir()}
-    assert names == {"README.md", "config.json", "croissant.json", "data", "manifest.json", "meta", "quarantine.parquet"}
+    assert names == {
+        "README.md",
+        "config.json",
+        "croissant.json",
+        "data",
+        "manifest.json",
+        "meta",
+        "quarantine.parquet",
+    }
     assert not list(undisturbed.rglob(".*"))
 
 

@@ -67,6 +67,15 @@ def test_workers_batches_and_threads_change_no_byte(people, undisturbed, tmp_pat
     assert digests(tmp_path / "root") == digests(undisturbed)
 
 
+def test_what_a_dead_writer_left_is_removed_everywhere(people, undisturbed, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(undisturbed, root)
+    for folder in ("data", "meta", "embeddings"):
+        (root / folder / ".half-written.12345678.passerby-part").write_bytes(b"half")
+    make(people / "images", root, "--embeddings")
+    assert digests(root) == digests(undisturbed)
+
+
 @pytest.mark.parametrize("moment", [1, 3])
 def test_kill_9_and_run_again(people, undisturbed, tmp_path, moment):
     root = tmp_path / "root"

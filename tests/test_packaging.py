@@ -55,6 +55,7 @@ def test_help_loads_nothing_heavy():
         ["pretrain"],
         ["pretrain", "vtbr"],
         ["pretrain", "unipt"],
+        ["pretrain", "mmet"],
         ["pretrain", "caption"],
         ["passerby", "explain"],
         ["passerby", "rerender"],

@@ -1,12 +1,11 @@
 """UniPT against slow computations of what the paper says, and as it learns."""
 
-import re
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_figures import CAPTIONS, make_batch
 from torch import distributed, multiprocessing
 from torch.nn import functional
 
@@ -15,16 +14,12 @@ from passerby.nets.vit import build_vit
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
 from pretrain.augment import Augmentation
-from pretrain.batch import Collate
 from pretrain.masking import NOT_MASKED
 from pretrain.method import LoopConfig
 from pretrain.reading import DataConfig
 from pretrain.unipt import Config, UniPT, build
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
-PAIRS = [(upper, lower) for upper in COLOURS for lower in COLOURS if upper != lower]
-CAPTIONS = [f"A man in a {upper} shirt, and {lower} trousers." for upper, lower in PAIRS]
 TINY = Config(
     architecture="vit_nano_patch8",
     text_architecture="bert_nano",
@@ -39,13 +34,7 @@ TINY = Config(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Nets this small only wait for a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +44,6 @@ def tokenizer():
 
 def build_tiny(tokenizer, **changes) -> UniPT:
     return build(replace(TINY, **changes), tokenizer, generator_seed=0).eval()
-
-
-def figure(caption):
-    """Draw the two colours of a caption, with noise of its own."""
-    image = torch.randn(3, 32, 16, generator=torch.Generator().manual_seed(zlib.crc32(caption.encode()))) / 10
-    colours = [word for word in re.findall(r"\w+", caption) if word in COLOURS]
-    for half, colour in zip(image.chunk(2, dim=1), colours, strict=True):
-        half.add_(torch.tensor(COLOURS[colour])[:, None, None])
-    return image
-
-
-def make_batch(tokenizer, captions, *, seed=0):
-    ids = [tokenizer.encode(caption, TINY.text_length)[0] for caption in captions]
-    example = {"image": torch.zeros(3, 1, 1), "person_id": -1, "key": "", "parsing": None}
-    collated = Collate(tokenizer.pad_id)([{**example, "token_ids": row} for row in ids])
-    images = torch.stack([figure(caption) for caption in captions])
-    return {**collated, "images": images, "seed": torch.tensor(seed), "shared_seed": torch.tensor(seed)}
 
 
 def numbers(method, batch):

@@ -1,4 +1,4 @@
-"""The command line: `passerby`, with `gen-captions` and `pretrain` as commands of their own. Only this package speaks to the user."""
+"""The command line: `passerby`, and `gen-captions` and `pretrain` on their own. Only this package speaks to the user."""
 
 import os
 import sys
