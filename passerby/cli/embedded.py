@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     out: Annotated[Path, typer.Argument(help="Folder of the model, for --clip-weights local-dir:OUT.")],
-    identities: Annotated[int, typer.Option(min=1, help="How many people to learn from.")] = 4000,
+    identities: Annotated[int, typer.Option(min=1, help="How many people to learn from.")] = 5000,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over their pictures.")] = 34,
     seed: Annotated[int, typer.Option(help="Seeds people, weights and order.")] = TRAINING_SEED,
     pictures: Annotated[Path | None, typer.Option(help="Folder to keep the renders in.")] = None,
