@@ -1,8 +1,10 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
-from passerby.text import article, capitalise, join_words, lint, tidy, with_article
+from passerby.text import WORD, article, capitalise, join_words, lint, tidy, with_article, words_of
 
 GOOD = (
     "There is an older male with short hair, who wears a long black top with short sleeves, blue bottoms and dark shoes on "
@@ -131,3 +133,8 @@ def test_lint_finds_any_sign_that_does_not_belong():
 
 def test_article_alone_says_which():
     assert (article("hat"), article("Older man")) == ("a", "an")
+
+
+@given(text(alphabet="aB9-'\u2019 \t\n,.\u00e9_\u0130"))
+def test_words_are_those_of_the_whole_text(line):
+    assert words_of(line) == WORD.findall(line.lower())
