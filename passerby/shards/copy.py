@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from passerby.runtime import atomic_file, remove_stale_temporaries
+from passerby.runtime import atomic_file
 from passerby.shards.table import layout_of
 from passerby.shards.tar import BLOCK, END
-from passerby.shards.write import RECORD_KEY, ShardRecord, meta_path, read_record, shard_name, tar_path
+from passerby.shards.write import RECORD_KEY, ShardRecord, begin_shard, meta_path, shard_name, tar_path
 
 _ROWS_A_GROUP = 4096
 _PIECE_BYTES = 1 << 20
@@ -61,15 +61,9 @@ def copy_shard(root: Path, split: str, index: int, of: int, parts: Sequence[Part
         parts: what to copy; at least one, all with the same columns.
         config_hash: names the configuration that decides every byte.
     """
+    if done := begin_shard(root, split, index, of, config_hash=config_hash):
+        return done
     name = shard_name(split, index, of)
-    before = read_record(root, split, index, of)
-    if before is not None and before.config_hash == config_hash:
-        return before
-    if before is not None:
-        meta_path(root, name).unlink()  # another configuration's record must not vouch for the tar that comes now
-    for path in (tar_path(root, name), meta_path(root, name)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(path.parent)
     sha256 = copy_tar(tar_path(root, name), parts)
     return write_rows(root, name, moved_rows(parts), sha256=sha256, config_hash=config_hash)
 

@@ -136,15 +136,9 @@ def write_shard(
     Raises:
         ValueError: a sample that could not be read back as it is, or whose key is taken.
     """
+    if done := begin_shard(root, split, index, of, config_hash=config_hash):
+        return done
     name = shard_name(split, index, of)
-    before = read_record(root, split, index, of)
-    if before is not None and before.config_hash == config_hash:
-        return before  # done, perhaps a moment ago by another run into the same folder
-    if before is not None:
-        meta_path(root, name).unlink()  # another configuration's record must not vouch for the tar that comes now
-    for path in (tar_path(root, name), meta_path(root, name)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(path.parent)
     with atomic_file(meta_path(root, name)) as meta_file, closing(TableWriter(meta_file, columns)) as table:
         with atomic_file(tar_path(root, name)) as tar_file:
             tar = TarWriter(tar_file)
@@ -161,6 +155,24 @@ def write_shard(
         )
         table.finish({RECORD_KEY: json.dumps(asdict(record)).encode()})
     return record
+
+
+def begin_shard(root: Path, split: str, index: int, of: int, *, config_hash: str) -> ShardRecord | None:
+    """Make way for a shard: its folders, free of what dead writers left; or give its record, if this configuration has finished it.
+
+    Raises:
+        ValueError: there is no such shard.
+    """
+    name = shard_name(split, index, of)
+    before = read_record(root, split, index, of)
+    if before is not None and before.config_hash == config_hash:
+        return before  # done, perhaps a moment ago by another run into the same folder
+    if before is not None:
+        meta_path(root, name).unlink()  # another configuration's record must not vouch for the tar that comes now
+    for path in (tar_path(root, name), meta_path(root, name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(path.parent)
+    return None
 
 
 def read_record(root: Path, split: str, index: int, of: int) -> ShardRecord | None:
