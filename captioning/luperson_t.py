@@ -21,12 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from captioning.conquer import Matcher, Scorer
-from captioning.embeddings import Embeddings, embeddings_path, write_embeddings
 from captioning.words import Words, base_config, compose, describe, match_images
 from passerby.config import config_hash
 from passerby.images import ImageProblem, decode_rgb, inspect_image
 from passerby.readers.luperson import Source
 from passerby.sample import JsonValue, Rejected, Sample
+from passerby.shards.embeddings import Embeddings, embeddings_path, write_embeddings
 from passerby.shards.write import ShardRecord, shard_name, write_shard
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioning.conquer import Matcher
-from captioning.embeddings import embeddings_path, read_embeddings
 from captioning.words import Words, base_config, compose, describe, file_fields, match_images
 from passerby.config import config_hash
 from passerby.sample import Rejected, Sample
+from passerby.shards.embeddings import embeddings_path, read_embeddings
 from passerby.shards.manifest import Manifest
 from passerby.shards.stored import Stored, read_stored
 from passerby.shards.write import ShardRecord, write_shard

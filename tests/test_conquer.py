@@ -6,7 +6,7 @@ import pytest
 
 from captioning.conquer import HashScorer, Matcher, Matches, MatchOptions, match, pool_by_person, prompts_of
 from captioning.divide import REQUIRED, Attribute, Phrase, PhraseBank, load_phrases
-from captioning.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
+from passerby.shards.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 
 
 def attribute(name: str, phrases: str, *, is_required: bool, view_dependent: bool = False) -> Attribute:

@@ -19,11 +19,11 @@ import pytest
 from conftest import digests
 from person_shards import NAMES, SHARDS, members_by_key, write_people_shards
 
-from captioning.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 from passerby.curate.exclude import Request, exclude
 from passerby.curate.rules import Rules
 from passerby.curate.select import select
 from passerby.shards.begin import claim
+from passerby.shards.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 from passerby.shards.manifest import read_manifest
 from passerby.shards.read import ShardDataset
 from passerby.shards.verify import verify

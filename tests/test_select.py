@@ -29,10 +29,10 @@ from person_shards import (
     write_people_shards,
 )
 
-from captioning.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 from passerby.curate.near import perceptual_hash
 from passerby.curate.rules import Rules
 from passerby.curate.select import select
+from passerby.shards.embeddings import Embeddings, embeddings_path, read_embeddings, write_embeddings
 from passerby.shards.read import ShardDataset
 from passerby.shards.verify import verify
 

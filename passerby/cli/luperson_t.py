@@ -198,9 +198,9 @@ def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
 
 def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":
     from captioning.conquer import prompts_of
-    from captioning.embeddings import embeddings_path, read_embeddings
     from captioning.rematch import Rematch
     from passerby.config import describe_difference
+    from passerby.shards.embeddings import embeddings_path, read_embeddings
     from passerby.shards.manifest import read_manifest
 
     old = read_manifest(old_root)
@@ -251,8 +251,8 @@ def _run(recipe: "Recipe", workers: int, max_bad: float, *, as_json: bool) -> No
 def _keep_texts(recipe: "Recipe") -> None:
     """Keep the text features beside the image features, so that matching again needs no model."""
     from captioning.conquer import prompts_of
-    from captioning.embeddings import Embeddings, embeddings_path, write_embeddings
     from captioning.luperson_t import LUPersonT
+    from passerby.shards.embeddings import Embeddings, embeddings_path, write_embeddings
 
     if isinstance(recipe, LUPersonT) and recipe.keeps_embeddings:
         texts = Embeddings(prompts_of(recipe.words.bank), recipe.text_features.astype("float16"))

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from passerby.card import write_card
 from passerby.curate.erasures import Erasure, hash_name, read_erasures, write_erasures
-from passerby.curate.features import FOLDER, features_path, take_features, write_features
 from passerby.curate.select import REPEATS_NAME
 from passerby.runtime import atomic_file, remove_stale_temporaries
 from passerby.shards.begin import CONFIG_NAME, ERASURES_NAME
 from passerby.shards.copy import Part, copy_tar, moved_rows, reject, tar_size, write_rows
+from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import MANIFEST_NAME, QUARANTINE_NAME, Manifest, finalise, hash_table, read_manifest
 from passerby.shards.write import meta_path, read_footer, tar_path
 
@@ -207,9 +207,9 @@ def _erase_from_shard(root: Path, name: str, erased: Collection[str]) -> None:
     told = {"reason": [ERASED] * len(rows), "detail": ["removed by request"] * len(rows), "path": [""] * len(rows)}
     left = reject(rows, is_erased, {column: pa.array(values, pa.string()) for column, values in told.items()})
     part = Part(tar_path(root, name), left)
-    if features_path(root, name).exists():
+    if embeddings_path(root, name).exists():
         write_features(
-            features_path(root, name), take_features([features_path(root, name)], part.kept["key"].to_pylist())
+            embeddings_path(root, name), take_features([embeddings_path(root, name)], part.kept["key"].to_pylist())
         )
     size_bytes = part.tar.stat().st_size
     if size_bytes == tar_size(left) != before.size_bytes:  # a run was killed after it had put this tar into place

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from passerby.curate.features import as_matrix, features_path, take_features
 from passerby.curate.near import cosines, near_pairs, repeated, similar_pairs
 from passerby.curate.parent import Parent, hash_images
 from passerby.curate.rules import Ledger, Rules
 from passerby.images import ImageProblem
+from passerby.shards.embeddings import as_matrix, embeddings_path, take_features
 
 NEAR_ANOTHER_SET, NEAR_DUPLICATE = "near another set", "near-duplicate"
 REPEATS_SCHEMA = pa.schema(
@@ -86,7 +86,7 @@ def look_at(
     people = parent.column("person_id").take(pa.array(rows)) if has_people else pa.array([""] * len(rows))
     features = None
     if has_features:
-        paths = [features_path(parent.root, name) for name in parent.names]
+        paths = [embeddings_path(parent.root, name) for name in parent.names]
         features = as_matrix(take_features(paths, keys.to_pylist()))
     images = Images(
         rows=rows,

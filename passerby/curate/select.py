@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from passerby import __version__
 from passerby.card import write_card
 from passerby.config import config_hash
-from passerby.curate.features import FOLDER, features_path, take_features, write_features
 from passerby.curate.parent import Parent, open_parent
 from passerby.curate.repeats import REPEATS_SCHEMA, drop_near, drop_repeats, look_at
 from passerby.curate.rules import KEPT, Ledger, OnProgress, Rules, apply_where, balance, cap_persons, check_columns
@@ -27,6 +26,7 @@ from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
 from passerby.shards.begin import claim, count_shards
 from passerby.shards.copy import Part, copy_shard, reject
+from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import Manifest, finalise
 from passerby.shards.table import read_rows
 from passerby.shards.write import ShardRecord, meta_path, read_record, shard_name, tar_path
@@ -130,8 +130,8 @@ class Copy:
         if self.has_features:
             names = [parent.names[shard] for shard in range(first, last)]
             keys = [key for part in parts for key in part.kept["key"].to_pylist()]
-            table = take_features([features_path(parent.root, name) for name in names], keys)
-            write_features(features_path(self.root, shard_name(split, index, self.units)), table)
+            table = take_features([embeddings_path(parent.root, name) for name in names], keys)
+            write_features(embeddings_path(self.root, shard_name(split, index, self.units)), table)
         return copy_shard(self.root, split, index, self.units, parts, config_hash=self.config_hash)
 
     def _part(self, shard: int, start: int, stop: int) -> Part:

@@ -6,7 +6,7 @@ another phrase bank shows by its keys.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from passerby.config import describe_difference
 from passerby.runtime import atomic_file
+
+FOLDER = "embeddings"
+"""Of a data set; files that are no shard's belong to the data set as a whole."""
 
 _SCORER_KEY = b"passerby.scorer"
 
@@ -33,7 +36,7 @@ class Embeddings:
 
 def embeddings_path(root: Path, name: str) -> Path:
     """Say where the features of shard `name` (or of the texts) lie."""
-    return root / "embeddings" / f"{name}.arrow"
+    return root / FOLDER / f"{name}.arrow"
 
 
 def write_embeddings(path: Path, embeddings: Embeddings, scorer: Mapping[str, str]) -> None:
@@ -53,9 +56,7 @@ def write_embeddings(path: Path, embeddings: Embeddings, scorer: Mapping[str, st
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(features.reshape(-1)), features.shape[1])
     table = pa.table({"key": pa.array(keys, pa.string()), "features": vectors})
     table = table.replace_schema_metadata({_SCORER_KEY: json.dumps(dict(scorer), sort_keys=True).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+    write_features(path, table)
 
 
 def read_embeddings(path: Path, scorer: Mapping[str, str], keys: Sequence[str] | None = None) -> Embeddings:
@@ -71,8 +72,7 @@ def read_embeddings(path: Path, scorer: Mapping[str, str], keys: Sequence[str] |
         ValueError: it is no cache of ours, or another model's, or of other keys.
     """
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-            table = reader.read_all()
+        table = _read(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no whole feature cache ({error}); delete it and run again") from error
     made_by = (table.schema.metadata or {}).get(_SCORER_KEY)
@@ -85,9 +85,45 @@ def read_embeddings(path: Path, scorer: Mapping[str, str], keys: Sequence[str] |
     found = tuple(table["key"].to_pylist())
     if keys is not None and found != tuple(keys):
         raise ValueError(f"{path} holds other keys ({_first_difference(found, keys)}); delete it and run again")
-    width = table.schema.field("features").type.list_size
-    vectors = table["features"].combine_chunks()  # one chunk, as written: no copy
-    return Embeddings(found, vectors.flatten().to_numpy().reshape(len(found), width))
+    return Embeddings(found, as_matrix(table))
+
+
+def take_features(paths: Iterable[Path], keys: Sequence[str]) -> pa.Table:
+    """Read the rows of `keys` from several files, in the order of `keys`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a key has no features, or the files are of several models.
+    """
+    tables = [_read(path) for path in paths]
+    if len({frozenset((table.schema.metadata or {}).items()) for table in tables}) > 1:
+        raise ValueError(
+            "the embeddings are of several models; make them anew with gen-captions luperson-t --embeddings"
+        )
+    table = pa.concat_tables(tables)
+    row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
+    if missing := [key for key in keys if key not in row_of]:
+        raise ValueError(f"{len(missing):,} of {len(keys):,} samples have no embedding, such as {missing[0]}")
+    return table.take(pa.array([row_of[key] for key in keys], pa.int64()))
+
+
+def write_features(path: Path, table: pa.Table) -> None:
+    """Write a table of keys and features, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def as_matrix(table: pa.Table) -> NDArray[np.float16]:
+    """Give the features of a table, without a copy where it is as written: Float16 (rows, width)."""
+    vectors = table["features"].combine_chunks()
+    matrix: NDArray[np.float16] = vectors.flatten().to_numpy(zero_copy_only=False)
+    return matrix.reshape(len(table), table.schema.field("features").type.list_size)
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()
 
 
 def _first_difference(found: Sequence[str], wanted: Sequence[str]) -> str:
