@@ -1,11 +1,16 @@
 """`passerby verify`: what is done to a data set after it is made."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from passerby.cli.progress import progress
+
+if TYPE_CHECKING:
+    from passerby.publish.hydrate import Hydrated
+    from passerby.shards.verify import Verification
 
 PROBLEMS_FOUND = 1
 
@@ -35,13 +40,18 @@ def verify(
 
     with progress("verifying", "shards") as advance:
         result = verify_shards(root, workers=workers, on_progress=lambda done, total: advance(done, total, ""))
+    tell_verdict(root, result, as_json=as_json)
+
+
+def tell_verdict(root: Path | str, result: "Verification | Hydrated", *, as_json: bool, when_faulty: str = "") -> None:
+    """Print what is wrong with a data set, or that it is whole; exit code 1 if anything is wrong."""
     if as_json:
         problems = [{"shard": fault.shard, "key": fault.key, "message": fault.message} for fault in result.problems]
         typer.echo(json.dumps({"shards": result.shards, "kept": result.kept, "problems": problems}))
     else:
         for fault in result.problems:
             typer.echo(": ".join(part for part in (fault.shard, fault.key, fault.message) if part))
-        verdict = f"{len(result.problems):,} problems" if result.problems else "whole"
+        verdict = f"{len(result.problems):,} problems{when_faulty}" if result.problems else "whole"
         typer.echo(f"{root}: {result.shards:,} shards, {result.kept:,} samples: {verdict}")
     if result.problems:
         raise typer.Exit(PROBLEMS_FOUND)

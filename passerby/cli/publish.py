@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
+from passerby.cli.data import tell_verdict
 from passerby.cli.progress import progress
-
-PROBLEMS_FOUND = 1
 
 PUBLISH_EXAMPLES = """
 Examples:
@@ -96,13 +95,4 @@ def hydrate(
 
     with progress("hydrating", "shards") as advance:
         result = hydrate_shards(captions, images, out, parsing=parsing, workers=workers, on_progress=advance)
-    if as_json:
-        problems = [{"shard": fault.shard, "key": fault.key, "message": fault.message} for fault in result.problems]
-        typer.echo(json.dumps({"shards": result.shards, "kept": result.kept, "problems": problems}))
-    else:
-        for fault in result.problems:
-            typer.echo(": ".join(part for part in (fault.shard, fault.key, fault.message) if part))
-        verdict = f"{len(result.problems):,} problems, unfinished" if result.problems else "whole"
-        typer.echo(f"{out}: {result.shards:,} shards, {result.kept:,} samples: {verdict}")
-    if result.problems:
-        raise typer.Exit(PROBLEMS_FOUND)
+    tell_verdict(out, result, as_json=as_json, when_faulty=", unfinished")
