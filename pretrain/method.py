@@ -39,6 +39,12 @@ class Method(Protocol):
         ...
 
 
+def encoder_table(config: object) -> dict[str, Any]:
+    """Give what rebuilds an image encoder, from the fields that every method's configuration has."""
+    names = ("architecture", "image_height", "image_width", "image_mean", "image_std")
+    return {name: getattr(config, name) for name in names}
+
+
 class MethodModule(Protocol):
     """A Python module such as `pretrain.vtbr`."""
 

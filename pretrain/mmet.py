@@ -27,6 +27,7 @@ from pretrain.hiding import Hiding
 from pretrain.image_masking import MaskMode
 from pretrain.losses import Temperature, contrastive_loss, equal_rows, masked_token_loss
 from pretrain.masking import NOT_MASKED
+from pretrain.method import encoder_table
 from pretrain.retrieval import retrieval_scores
 from pretrain.sight import draw_foreign_captions, join, matching_margins, predict_alone, predict_together, see
 from pretrain.tally import Tally
@@ -236,8 +237,7 @@ class MMET(nn.Module):
 
     def encoder(self) -> tuple[nn.Module, dict[str, Any]]:
         """Give the image encoder and what rebuilds it."""
-        names = ("architecture", "image_height", "image_width", "image_mean", "image_std")
-        return self.flava.image_encoder, {name: getattr(self.config, name) for name in names}
+        return self.flava.image_encoder, encoder_table(self.config)
 
     def _image_losses(self, batch: Batch) -> dict[str, Tensor]:
         is_hidden, codes = self.hiding.of_images(batch)

@@ -20,6 +20,7 @@ from passerby.tokens import Tokenizer
 from pretrain.batch import Batch
 from pretrain.losses import Temperature, contrastive_loss, equal_rows, masked_token_loss
 from pretrain.masking import NOT_MASKED, WordMasking
+from pretrain.method import encoder_table
 from pretrain.retrieval import retrieval_scores
 
 BETAS, EPS = (0.9, 0.98), 1e-8
@@ -260,8 +261,7 @@ class UniPT(nn.Module):
 
     def encoder(self) -> tuple[nn.Module, dict[str, Any]]:
         """Give the image encoder, without its projection, and what rebuilds it."""
-        names = ("architecture", "image_height", "image_width", "image_mean", "image_std")
-        return self.image_encoder, {name: getattr(self.config, name) for name in names}
+        return self.image_encoder, encoder_table(self.config)
 
     def _pool_text(self, states: Tensor, token_mask: Tensor) -> Tensor:
         # shape: (batch, tokens, embedding_width)

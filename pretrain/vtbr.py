@@ -23,6 +23,7 @@ from passerby.tokens import Tokenizer
 from pretrain.batch import Batch
 from pretrain.clothing import colour_accuracies
 from pretrain.decoding import NextLogits, Search, beam_search, readable
+from pretrain.method import encoder_table
 
 NO_TARGET = -100
 """Where a position of the padding has no token to predict."""
@@ -191,8 +192,7 @@ class Vtbr(nn.Module):
 
     def encoder(self) -> tuple[nn.Module, dict[str, Any]]:
         """Give the ResNet, without its classifier, and what rebuilds it."""
-        names = ("architecture", "image_height", "image_width", "image_mean", "image_std")
-        return self.visual_backbone, {name: getattr(self.config, name) for name in names}
+        return self.visual_backbone, encoder_table(self.config)
 
     def write_captions(self, images: Tensor, search: Search) -> tuple[list[str], list[float]]:
         """Write a caption of each image, and say how probable it is.
