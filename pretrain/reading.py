@@ -160,5 +160,8 @@ def note_cuts(captions: Sequence[str], tokenizer: Tokenizer, text_length: int) -
 
 
 def outlive_termination(worker: int) -> None:
-    """Let a worker read on after a SIGTERM that went to all processes of a run, until the step is done."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let a worker read on after a SIGTERM that went to all processes of a run, until the step is done.
+
+    A second one ends it: at its own end, a process waits for ever for the workers that it has told to end and that do not.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -159,3 +159,4 @@ def hub_here(monkeypatch):
         yield hub
     finally:
         hub.shutdown()
+        hub.server_close()

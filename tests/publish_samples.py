@@ -166,4 +166,5 @@ def s3_behind_proxy(set_variable):
         yield proxy
     finally:
         proxy.shutdown()
+        proxy.server_close()  # or later requests would wait for ever instead of failing
         server.stop()

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from passerby.checkpoint import checkpoint_path, load_checkpoint, load_encoder
 from passerby.optim import multiplier
 from passerby.tokens import Tokenizer
+from pretrain.reading import outlive_termination
 from pretrain.run import pretrain
 
 FORKED = multiprocessing.get_context("fork")  # what tests import takes long to import again
@@ -165,6 +166,27 @@ def test_a_run_that_is_terminated_finishes_its_step_and_goes_on(root, tmp_path, 
     assert notes[-1] == "stopped after step 4; go on with --resume"
     assert train(root, tmp_path / "run", is_resumed=True)
     assert_same(tmp_path / "run", undisturbed)
+
+
+def echo_as_reader(connection):
+    outlive_termination(0)
+    while True:
+        connection.send("ready")
+        connection.recv()
+
+
+def test_a_reader_outlives_one_termination_and_not_a_second():
+    """At its own end a process waits for the readers it told to end: one that never does would hold it for ever."""
+    here, there = FORKED.Pipe()
+    reader = FORKED.Process(target=echo_as_reader, args=(there,), daemon=True)
+    reader.start()
+    assert here.recv() == "ready"
+    os.kill(reader.pid, signal.SIGTERM)
+    here.send("go on")
+    assert here.recv() == "ready"
+    os.kill(reader.pid, signal.SIGTERM)
+    reader.join(60)
+    assert reader.exitcode == -signal.SIGTERM
 
 
 def train_as_rank(rank, port, root, run, sections):
