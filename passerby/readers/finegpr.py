@@ -3,6 +3,7 @@
 Source: FineGPR (JeremyXSC/FineGPR): 1,150 identities × 36 cameras × 7 weathers × 7 illuminations, one scene an identity.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.readers.inputs import IMAGE_SUFFIXES, walk_images
-from passerby.sample import key_from_path
+from passerby.readers.inputs import IMAGE_SUFFIXES, stem_keys, walk_images
+from passerby.readers.official import Counts, Facts, ReidInputs, build_reid_table, parse_names
 
 CODES = {"camera_id": 36, "weather_id": 7, "illumination_id": 7, "scene_id": 9}
 """Number of codes of each field of a name; codes count from 1."""
@@ -20,6 +21,15 @@ NAME_PATTERN = (
     r"^(?P<person_id>[0-9]{1,8})_c(?P<camera_id>[0-9]{1,3})_w(?P<weather_id>[0-9]{1,3})"
     r"_l(?P<illumination_id>[0-9]{1,3})_p(?P<scene_id>[0-9]{1,3})(?P<rest>.*)$"
 )
+
+_FACTS = Facts(
+    "FineGPR",
+    {"train": Counts(2_028_600, 1_150)},
+    "FineGPR (Xiang et al., 2021): pedestrians rendered in 36 viewpoints, 7 weathers and 7 illuminations",
+    "Non-commercial research and education, as its repository says; no redistribution.",
+)
+_SUBSET = replace(_FACTS, title="FineGPR_subset", counts={"train": Counts(4_600, 1_150)})
+"""Four views of each person in one folder."""
 
 ViewpointBins = Literal["cardinal", "group9"]
 VIEWPOINT_BINS: tuple[ViewpointBins, ...] = ("cardinal", "group9")
@@ -73,9 +83,26 @@ def list_images(source: Path) -> pa.Table:
     columns["person_id"] = pc.if_else(pc.equal(person_id, ""), "", pc.utf8_lpad(person_id, width=4, padding="0"))
     for name in CODES:
         columns[name] = pc.fill_null(pc.struct_field(fields, name).cast(pa.int16()), -1)
-    columns["key"] = _keys(paths, stems, pc.struct_field(fields, "rest"))
+    columns["key"] = stem_keys(paths, stems, pc.fill_null(pc.equal(pc.struct_field(fields, "rest"), ""), False))
     table = pa.table(columns)
     return table.take(pc.sort_indices(table, sort_keys=[("key", "ascending"), ("path", "ascending")]))
+
+
+def read_finegpr(folder: Path, *, allow_missing: bool = False) -> ReidInputs:
+    """Read FineGPR for Re-ID; see `Reader`. It has no official split: everybody is in `train`. Nothing can be missing.
+
+    Its viewpoints are the cameras. A folder `images` beside others, as ours has parsing maps, is where the images are.
+    """
+    root = folder / "images" if (folder / "images").is_dir() else folder
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder; give FineGPR's image folder")
+    listed = list_images(root)
+    paths = listed["path"].combine_chunks()
+    is_flat = not pc.any(pc.match_substring(paths, "/")).as_py()
+    facts = _SUBSET if is_flat else _FACTS
+    parse_names(paths, NAME_PATTERN, facts, where=root, example="0001_c01_w01_l01_p01.jpg")
+    splits = pa.array(["train"] * len(paths), pa.string())
+    return ReidInputs(facts, root, build_reid_table(paths, splits, listed["person_id"], listed["camera_id"]))
 
 
 def fraction_mask(images: pa.Table, numerator: int, denominator: int, offsets: dict[str, int]) -> np.ndarray:
@@ -106,19 +133,3 @@ def _paths(source: Path) -> list[str]:
     if not source.is_dir():
         raise FileNotFoundError(f"{source} does not exist; give FineGPR's image folder, or a text file of image paths")
     return list(walk_images(str(source)))
-
-
-def _keys(paths: pa.Array, stems: pa.Array, rest: pa.Array) -> pa.Array:
-    """Take the name itself as the key where it is exactly FineGPR's and occurs once; slug and hash of the path elsewhere."""
-    is_plain = np.asarray(pc.fill_null(pc.equal(rest, ""), False))
-    ordered = stems.take(pc.sort_indices(stems))
-    if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # sorting what is nearly sorted beats counting
-        encoded = stems.dictionary_encode()
-        counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
-        is_plain &= counts[np.asarray(encoded.indices)] == 1
-    if is_plain.all():
-        return stems
-    keys = stems.to_pylist()
-    for index in np.flatnonzero(~is_plain):
-        keys[index] = key_from_path(paths[int(index)].as_py())
-    return pa.array(keys, pa.string())

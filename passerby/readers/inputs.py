@@ -80,6 +80,27 @@ def qualified(names: pa.Array, containers: Sequence[str], numbers: pa.Array) -> 
     return pc.binary_join_element_wise(pa.array(containers, pa.string()).take(numbers), names, "/")
 
 
+def stem_keys(paths: pa.Array, stems: pa.Array, is_plain: pa.Array) -> pa.Array:
+    """Take a file's stem as its key where it may be one and occurs once; slug and hash of the path elsewhere.
+
+    Args:
+        paths: Strings, one an image.
+        stems: Strings, the file names without their endings.
+        is_plain: Bool (images,), where the stem may be a key.
+    """
+    may_stay = np.array(is_plain)
+    ordered = stems.take(pc.sort_indices(stems))
+    if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # sorting what is nearly sorted beats counting
+        encoded = stems.dictionary_encode()
+        counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
+        may_stay &= counts[np.asarray(encoded.indices)] == 1
+    others = np.flatnonzero(~may_stay)
+    if len(others) == 0:
+        return stems
+    keys = pa.array([key_from_path(path) for path in paths.take(pa.array(others)).to_pylist()], pa.string())
+    return pc.replace_with_mask(stems, pa.array(~may_stay), keys)
+
+
 def _keys(paths: pa.Array) -> pa.Array:
     """Do as `key_from_path`, of which the loop over four million plain names would take a minute."""
     is_plain = pc.match_substring_regex(paths, _PLAIN_PATTERN)

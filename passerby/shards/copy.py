@@ -8,11 +8,12 @@ come along with their hashes, and `passerby verify` holds every byte to its row.
 import hashlib
 import json
 import mmap
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,9 @@ from passerby.shards.write import RECORD_KEY, ShardRecord, begin_shard, meta_pat
 _ROWS_A_GROUP = 4096
 _PIECE_BYTES = 1 << 20
 """What is hashed and written in one go."""
+
+_PIECES_BEHIND = 16
+"""How many pieces hashing may be behind writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +76,12 @@ def copy_tar(path: Path, parts: Iterable[Part]) -> str:
     """Write a tar of the kept rows of `parts`, in their order; give its sha256 in hexadecimal."""
     sha256 = hashlib.sha256()
     with atomic_file(path) as file, ThreadPoolExecutor(1) as hasher:
-        for part in parts:
-            spans = merge_spans(spans_of(part.rows))
-            if len(spans) == 0:
-                continue
-            with part.tar.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as tar:
-                for piece in _pieces(tar, spans.tolist()):
-                    hashed = hasher.submit(sha256.update, piece)  # hashing takes longer than writing: do both at once
-                    file.write(piece)
-                    hashed.result()
-        sha256.update(END)
-        file.write(END)
+        hashing: deque[Future[None]] = deque()
+        for piece in chain(_pieces(parts), [END]):
+            hashing.append(hasher.submit(sha256.update, piece))  # takes longer than writing, and goes on beside it
+            file.write(piece)
+            if len(hashing) > _PIECES_BEHIND:
+                hashing.popleft().result()
     return sha256.hexdigest()
 
 
@@ -162,21 +161,26 @@ def reject(rows: pa.Table, is_left_out: NDArray[np.bool_], told: Mapping[str, pa
     return emptied
 
 
-def _pieces(tar: mmap.mmap, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the bytes of the spans, in pieces of a size that is cheap to hash and to write."""
-    with memoryview(tar) as view:
+def _pieces(parts: Iterable[Part]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of the kept rows, in pieces of a size that is cheap to hash and to write."""
+    for part in parts:
+        spans = merge_spans(spans_of(part.rows))
+        if len(spans) == 0:
+            continue
+        with part.tar.open("rb") as file:
+            tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closes with the last view of it
+        tar.madvise(mmap.MADV_WILLNEED)
+        view = memoryview(tar)
         slices: list[memoryview] = []
-        size = 0
-        for start, end in spans:
+        size_bytes = 0
+        for start, end in spans.tolist():
             for place in range(start, end, _PIECE_BYTES):
                 slices.append(view[place : min(end, place + _PIECE_BYTES)])
-                size += len(slices[-1])
-                if size >= _PIECE_BYTES:
-                    yield b"".join(slices)
-                    slices.clear()
-                    size = 0
+                size_bytes += len(slices[-1])
+                if size_bytes >= _PIECE_BYTES:
+                    yield slices[0] if len(slices) == 1 else b"".join(slices)
+                    slices, size_bytes = [], 0
         yield b"".join(slices)
-        slices.clear()
 
 
 def _write_table(file: BinaryIO, rows: pa.Table, record: ShardRecord) -> None:
