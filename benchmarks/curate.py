@@ -28,7 +28,7 @@ from passerby.curate.rules import Rules
 from passerby.curate.select import select
 from passerby.sample import Sample
 from passerby.shards.manifest import finalise
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 SHARDS = 8
 IMAGE_BYTES = 6_000
@@ -60,8 +60,8 @@ def make_data_set(root: Path, samples: int) -> int:
     """Write shards whose images are noise, and give the size of their tars."""
     for index in range(SHARDS):
         entries = samples_of(samples * index // SHARDS, samples * (index + 1) // SHARDS)
-        write_shard(root, "train", index, SHARDS, entries, columns=COLUMNS, config_hash="benchmark")
-    return int(finalise(root, "train", SHARDS, {}).totals["size_bytes"])
+        write_shard(root, shard_name("train", index, SHARDS), entries, columns=COLUMNS, config_hash="benchmark")
+    return int(finalise(root, {"train": SHARDS}, {}).totals["size_bytes"])
 
 
 def samples_of(start: int, stop: int) -> Iterator[Sample]:

@@ -30,7 +30,7 @@ from PIL import Image
 from passerby.images import ImageInfo, inspect_image, read_image
 from passerby.sample import JsonValue, Sample, encode_json
 from passerby.shards.tar import TarWriter
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 COLUMNS = pa.schema(
     [
@@ -144,7 +144,7 @@ def pack(folder: Path, samples: int, files: int) -> None:
     """Pack by `write_shard`."""
     another_each_time = str(time.time_ns())  # or else the shard would be found done
     source = entries(folder, samples, files)
-    write_shard(folder / "packed", "train", 0, 1, source, columns=COLUMNS, config_hash=another_each_time)
+    write_shard(folder / "packed", shard_name("train", 0, 1), source, columns=COLUMNS, config_hash=another_each_time)
 
 
 def pack_in_two(folder: Path, samples: int) -> None:
@@ -153,7 +153,13 @@ def pack_in_two(folder: Path, samples: int) -> None:
     child = os.fork()
     half = samples // 2
     source = islice(entries(folder, samples, samples), *((half, None) if child else (0, half)))
-    write_shard(folder / "packed", "train", int(child > 0), 2, source, columns=COLUMNS, config_hash=another_each_time)
+    write_shard(
+        folder / "packed",
+        shard_name("train", int(child > 0), 2),
+        source,
+        columns=COLUMNS,
+        config_hash=another_each_time,
+    )
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)

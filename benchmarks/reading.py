@@ -23,10 +23,10 @@ from passerby.sample import Sample
 from passerby.shards.manifest import finalise
 from passerby.shards.plan import Plan
 from passerby.shards.read import ShardDataset
-from passerby.shards.write import write_shard
-from pretrain.augment import Augmentation
-from pretrain.data import open_data
-from pretrain.reading import DataConfig, Share
+from passerby.shards.write import shard_name, write_shard
+from passerby.training.augment import Augmentation
+from passerby.training.data import open_data
+from passerby.training.reading import DataConfig, Share
 
 BATCH_SIZE = 256
 COLUMNS = pa.schema([(name, pa.string()) for name in ("key", "caption", "sha256", "path", "person_id")])
@@ -83,8 +83,8 @@ def make_shards(root: Path, count: int, shards: int = 16) -> Path:
     Image.fromarray(noise).resize((128, 256)).save(file, "JPEG", quality=90)
     for index, part in enumerate(np.array_split(np.arange(count), shards)):
         entries = (make_sample(int(number), file.getvalue()) for number in part)
-        write_shard(root, "train", index, shards, entries, columns=COLUMNS, config_hash="benchmark")
-    finalise(root, "train", shards, {})
+        write_shard(root, shard_name("train", index, shards), entries, columns=COLUMNS, config_hash="benchmark")
+    finalise(root, {"train": shards}, {})
     return root
 
 

@@ -16,15 +16,15 @@ import pyarrow as pa
 
 from captioning.attributes import SLOTS
 from captioning.finegpr_inputs import Inputs, Options, words_of_codes
-from captioning.generate import NO_ATTRIBUTES, NOTHING_TO_MENTION, SYNTHETIC
 from captioning.render import TemplateError, TemplateSet, check_templates, load_templates
 from captioning.sentence import VARIABLES, caption, examples, phrases
 from passerby import __version__
 from passerby.config import config_hash
+from passerby.generate import NO_ATTRIBUTES, NOTHING_TO_MENTION, SYNTHETIC, image_fields, slice_of
 from passerby.images import ImageProblem, read_image
 from passerby.readers.finegpr import CODES
 from passerby.sample import JsonValue, Rejected, Sample
-from passerby.shards.write import ShardRecord, write_shard
+from passerby.shards.write import ShardRecord, shard_name, write_shard
 
 RECIPE = "finegpr-c"
 COLUMNS = pa.schema(
@@ -140,7 +140,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class FineGprC:
-    """The recipe of a FineGPR-C data set: its shards, from images on disk. See `captioning.generate.Recipe`."""
+    """The recipe of a FineGPR-C data set: its shards, from images on disk. See `passerby.generate.Recipe`."""
 
     root: Path
     folder: Path
@@ -154,6 +154,11 @@ class FineGprC:
     parsing: Path | None = None
     """A folder of parsing maps, `PATH.png` for the image `PATH.jpg`; they become `KEY.parsing.png`."""
 
+    @property
+    def splits(self) -> dict[str, int]:
+        """The one split, and how many shards there will be."""
+        return {self.split: self.units}
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that decides the bytes of the shards; no paths, so that equal inputs elsewhere give equal bytes."""
@@ -162,8 +167,7 @@ class FineGprC:
             "recipe": RECIPE,
             "version": __version__,
             **self.captioner.config(),
-            "split": self.split,
-            "shards": self.units,
+            "splits": self.splits,
             "is_decoded": self.is_decoded,
             "has_parsing": self.parsing is not None,
             "images_sha256": paths,
@@ -179,9 +183,7 @@ class FineGprC:
         """Write shard `index` from its slice of the sorted images."""
         return write_shard(
             self.root,
-            self.split,
-            index,
-            self.units,
+            shard_name(self.split, index, self.units),
             self._entries(index),
             columns=COLUMNS,
             config_hash=config_hash(self.config),
@@ -212,11 +214,7 @@ class FineGprC:
             extras = {} if self.parsing is None else {"parsing.png": _read_parsing(self.parsing / path)}
         except ImageProblem as problem:
             return Rejected(path, problem.reason, str(problem), key)
-        pixels: dict[str, JsonValue] = {
-            "width": info.width,
-            "height": info.height,
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
+        pixels = image_fields(data, info)
         ordered = {name: pixels[name] if name in pixels else fields[name] for name in COLUMNS.names}
         return Sample(key, data, info.extension, ordered, text, extras)
 
@@ -230,30 +228,11 @@ def _sift(
     return {slot: word for slot, word in words if (slot, word) in kept}, {slot: known.get(slot, "") for slot in SLOTS}
 
 
-def mean_size(folder: Path, images: pa.Table) -> float:
-    """Give the mean size in bytes of at most 1,000 images, evenly spaced; those that cannot be read count nothing."""
-    sizes = [size for path in images["path"].to_pylist()[:: 1 + len(images) // 1000] if (size := _size(folder / path))]
-    return sum(sizes) / max(len(sizes), 1)
-
-
-def slice_of(images: pa.Table, index: int, units: int) -> pa.Table:
-    """Give the rows of unit `index` of `units`: whole, in order, sizes differing by one at most."""
-    start, stop = (len(images) * bound // units for bound in (index, index + 1))
-    return images.slice(start, stop - start)
-
-
 def _read_parsing(path: Path) -> bytes:
     data, info = read_image(path.with_suffix(".png"))
     if info.extension != "png":
         raise ImageProblem("parsing map is no PNG", f"{path.name}: got {info.extension}")
     return data
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # counted and explained when the image itself is read
-        return 0
 
 
 def _plain(value: object) -> object:

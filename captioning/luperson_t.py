@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from captioning.conquer import Matcher, Scorer
 from captioning.words import Words, base_config, compose, describe, match_images
 from passerby.config import config_hash
+from passerby.generate import image_fields
 from passerby.images import ImageProblem, decode_rgb, inspect_image
 from passerby.readers.luperson import Source
 from passerby.sample import JsonValue, Rejected, Sample
@@ -44,7 +45,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class LUPersonT:
-    """The recipe of a LUPerson-T data set: its shards, from person crops. See `captioning.generate.Recipe`."""
+    """The recipe of a LUPerson-T data set: its shards, from person crops. See `passerby.generate.Recipe`."""
 
     root: Path
     source: Source
@@ -65,9 +66,9 @@ class LUPersonT:
     """Keep the features under `ROOT/embeddings`."""
 
     @property
-    def units(self) -> int:
-        """How many shards there will be."""
-        return len(self.bounds) - 1
+    def splits(self) -> dict[str, int]:
+        """The one split, and how many shards there will be."""
+        return {self.split: len(self.bounds) - 1}
 
     @property
     def inputs_count(self) -> int:
@@ -79,7 +80,7 @@ class LUPersonT:
         """Everything that decides the bytes of the shards; no paths."""
         keys = hashlib.sha256("\n".join(self.inputs["key"].to_pylist()).encode()).hexdigest()
         return {
-            **base_config(self.words, self.scorer.identity, self.split, self.units),
+            **base_config(self.words, self.scorer.identity, self.splits),
             "has_embeddings": self.keeps_embeddings,
             "keys_sha256": keys,
         }
@@ -88,9 +89,7 @@ class LUPersonT:
         """Write shard `index` from its slice of the inputs."""
         return write_shard(
             self.root,
-            self.split,
-            index,
-            self.units,
+            self._name(index),
             self._entries(index),
             columns=self.words.columns,
             config_hash=config_hash(self.config),
@@ -103,6 +102,9 @@ class LUPersonT:
     @cached_property
     def _matcher(self) -> Matcher:
         return Matcher(self.text_features, self.words.bank, self.words.options.match)
+
+    def _name(self, unit: int) -> str:
+        return shard_name(self.split, unit, self.splits[self.split])
 
     def _entries(self, unit: int) -> Iterator[Sample | Rejected]:
         start, stop = self.bounds[unit], self.bounds[unit + 1]
@@ -119,7 +121,7 @@ class LUPersonT:
         if self.keeps_embeddings:
             width = self.text_features.shape[1]
             stacked = np.concatenate(features) if features else np.empty((0, width), np.float16)
-            path = embeddings_path(self.root, shard_name(self.split, unit, self.units))
+            path = embeddings_path(self.root, self._name(unit))
             write_embeddings(path, Embeddings(tuple(keys), stacked), self.scorer.identity)
 
     def _samples(self, seen: Sequence[Seen], features: NDArray[np.float16]) -> Iterator[Sample]:
@@ -151,12 +153,7 @@ class LUPersonT:
             pixels = decode_rgb(data)
         except ImageProblem as problem:
             return Rejected(row["path"], problem.reason, str(problem), row["key"])
-        fields: dict[str, JsonValue] = {
-            "width": info.width,
-            "height": info.height,
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        return Seen(row, data, fields, info.extension, pixels)
+        return Seen(row, data, image_fields(data, info), info.extension, pixels)
 
 
 def unit_bounds(inputs: pa.Table, units: int, *, by_person: bool) -> list[int]:

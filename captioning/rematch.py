@@ -24,7 +24,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Rematch:
-    """The recipe of a data set from another's images and features, shard by shard. See `captioning.generate.Recipe`."""
+    """The recipe of a data set from another's images and features, shard by shard. See `passerby.generate.Recipe`."""
 
     root: Path
     old_root: Path
@@ -41,14 +41,9 @@ class Rematch:
             )
 
     @property
-    def split(self) -> str:
-        """That of the old data set."""
-        return self.old.split
-
-    @property
-    def units(self) -> int:
-        """One for each old shard."""
-        return len(self.old.shards)
+    def splits(self) -> dict[str, int]:
+        """Those of the old data set, with a unit for each of its shards."""
+        return self.old.shard_counts
 
     @property
     def inputs_count(self) -> int:
@@ -59,7 +54,7 @@ class Rematch:
     def config(self) -> dict[str, Any]:
         """Everything that decides the bytes of the shards."""
         made_from = [record.sha256 for record in self.old.shards]
-        shared = base_config(self.words, self.old.header["scorer"], self.split, self.units)
+        shared = base_config(self.words, self.old.header["scorer"], self.splits)
         return {**shared, "made_from_sha256": config_hash({"shards": made_from})}
 
     @cached_property
@@ -68,12 +63,11 @@ class Rematch:
 
     def run_unit(self, index: int) -> ShardRecord:
         """Write shard `index` from the old one."""
+        name = self.old.shards[index].name
         return write_shard(
             self.root,
-            self.split,
-            index,
-            self.units,
-            self._entries(self.old.shards[index].name),
+            name,
+            self._entries(name),
             columns=self.words.columns,
             config_hash=config_hash(self.config),
         )

@@ -92,7 +92,7 @@ class LUPersonVoice:
 
 @dataclass(frozen=True)
 class Rerender:
-    """The recipe of a data set with another's images and attributes, and new words. See `captioning.generate.Recipe`."""
+    """The recipe of a data set with another's images and attributes, and new words. See `passerby.generate.Recipe`."""
 
     root: Path
     old_root: Path
@@ -102,14 +102,9 @@ class Rerender:
     """Entries of the old manifest that the new text changes."""
 
     @property
-    def split(self) -> str:
-        """That of the old data set."""
-        return self.old.split
-
-    @property
-    def units(self) -> int:
-        """One for each old shard."""
-        return len(self.old.shards)
+    def splits(self) -> dict[str, int]:
+        """Those of the old data set, with a unit for each of its shards."""
+        return self.old.shard_counts
 
     @property
     def inputs_count(self) -> int:
@@ -129,12 +124,11 @@ class Rerender:
 
     def run_unit(self, index: int) -> ShardRecord:
         """Write shard `index` from the old one."""
+        name = self.old.shards[index].name
         return write_shard(
             self.root,
-            self.split,
-            index,
-            self.units,
-            self._entries(self.old.shards[index].name),
+            name,
+            self._entries(name),
             columns=self.voice.columns,
             config_hash=config_hash(self.config),
         )

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.attributes import SLOTS
-from captioning.finegpr_c import COLUMNS, RECIPE, Captioner, Told, slice_of
-from captioning.generate import NOTHING_TO_MENTION
+from captioning.finegpr_c import COLUMNS, RECIPE, Captioner, Told
 from passerby.engine import run_units
+from passerby.generate import NOTHING_TO_MENTION, slice_of
 from passerby.readers.finegpr import CODES
 from passerby.runtime import atomic_file
 

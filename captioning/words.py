@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from captioning.combine import CaptionChoice, Combiner, Policy, check_combiner, example_picks
 from captioning.conquer import Matcher, Matches, MatchOptions, pool_by_person
 from captioning.divide import PhraseBank
-from captioning.generate import SYNTHETIC
 from passerby import __version__
+from passerby.generate import SYNTHETIC
 from passerby.sample import JsonValue, Sample
 from passerby.shards.stored import Stored
 
@@ -183,10 +183,10 @@ def file_fields(sample: Stored) -> dict[str, JsonValue]:
     return {name: sample.fields[name] for name in ("width", "height", "sha256")}
 
 
-def base_config(words: Words, scorer: Mapping[str, str], split: str, units: int) -> dict[str, Any]:
+def base_config(words: Words, scorer: Mapping[str, str], splits: Mapping[str, int]) -> dict[str, Any]:
     """Give the configuration's entries that every way to LUPerson-T shares."""
     identity = {f"scorer_{name}": value for name, value in scorer.items()}
-    return {"recipe": RECIPE, "version": __version__, **words.config(), **identity, "split": split, "shards": units}
+    return {"recipe": RECIPE, "version": __version__, **words.config(), **identity, "splits": dict(splits)}
 
 
 def describe(words: Words, scorer: dict[str, str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def read_facts(path: Path) -> Facts:
         (Path(folder) / MANIFEST_NAME).write_text(json.dumps(stored.pop("manifest")))
         manifest = read_manifest(Path(folder))
     lists = {name: tuple(stored.pop(name)) for name in ("images", "extras", "examples")}
-    return Facts(manifest, **lists, report=stored["report"], contact=stored["contact"])
+    return Facts(manifest, **lists, **stored)
 
 
 def _run(*words: object) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -17,9 +18,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from passerby.croissant import croissant
-from passerby.hub_header import TAGS, hub_header
+from passerby.hub_header import hub_header, tags_of
 from passerby.runtime import write_atomically
 from passerby.shards.manifest import MANIFEST_NAME, Manifest
+from passerby.shards.splits import describe_splits
 from passerby.shards.table import TEXT_MEMBERS, layout_of, read_rows
 from passerby.shards.write import IMAGE_EXTENSIONS, meta_path
 from templates import TEMPLATES
@@ -35,6 +37,8 @@ LINE = 128
 
 EXAMPLES_SHOWN, VALUES_SHOWN = 3, 3
 """Captions in the card, and values of an attribute in its table."""
+
+_SINGULAR = {"samples": "sample", "shards": "shard", "people": "person", "cameras": "camera", "captions": "caption"}
 
 RESPONSIBLE_AI = {
     "collection": "dataCollection",
@@ -58,6 +62,9 @@ class Facts:
     """All that a card is made from; equal facts give equal bytes."""
 
     manifest: Manifest
+
+    splits: Mapping[str, Mapping[str, int]]
+    """What lies in each split; see `passerby.shards.splits.describe_splits`."""
 
     images: tuple[str, ...]
     """Extensions of the images in the shards, such as `jpg`; none where only captions are there."""
@@ -126,12 +133,13 @@ def gather(root: Path, manifest: Manifest) -> Facts:
     if missing := [name for name in REQUIRED if name not in manifest.header]:
         raise ValueError(f"{root / MANIFEST_NAME} lacks {missing}, which a card needs; make the data set with passerby")
     kept = [meta_path(root, record.name) for record in manifest.shards if record.kept]
-    members = layout_of(pq.read_schema(kept[0]))[1] if kept else []
+    members = dict.fromkeys(name for path in kept for name in layout_of(pq.read_schema(path))[1])
     extensions = {
         name for path in kept for name in read_rows(path, "kept", ["image_extension"])[0].unique().to_pylist()
     }
     return Facts(
         manifest=manifest,
+        splits=describe_splits(root, manifest),
         images=tuple(name for name in IMAGE_EXTENSIONS if name in extensions),
         extras=tuple(name for name in members if name not in ("image", *TEXT_MEMBERS)),
         examples=tuple(_examples(root, manifest)),
@@ -141,8 +149,8 @@ def gather(root: Path, manifest: Manifest) -> Facts:
 
 
 def _examples(root: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield captions evenly spaced over the samples, reading only the tables they are in."""
-    count = min(EXAMPLES_SHOWN, manifest.kept)
+    """Yield captions evenly spaced over the samples, reading only the tables they are in; none where there are none."""
+    count = min(EXAMPLES_SHOWN, manifest.kept) if manifest.has_captions else 0
     wanted = [(2 * number + 1) * manifest.kept // (2 * count) for number in range(count)]
     start = 0
     for record in manifest.shards:
@@ -171,7 +179,7 @@ def read_report(root: Path) -> Mapping[str, Any] | None:
 
 def readme(facts: Facts) -> str:
     """Give the text of `README.md`: the Hub's header in YAML, and the card in Markdown."""
-    about = about_source(facts.manifest.header["source"])
+    about = _about(facts.manifest)
     header = hub_header(facts.manifest, images=facts.images, extras=facts.extras, licence=about["license"])
     template, variables = _template(facts)
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{template.render(variables).strip()}\n"
@@ -180,34 +188,55 @@ def readme(facts: Facts) -> str:
 def croissant_json(facts: Facts) -> str:
     """Give the text of `croissant.json`."""
     manifest, header, texts = facts.manifest, facts.manifest.header, _texts(facts)
-    about = about_source(header["source"])
+    about = _about(manifest)
     told = {
         "name": header["title"],
         "description": texts["summary"],
         "license": about["license"].get("url") or texts["licences"],
         "citeAs": texts["recipe_citation"],
         "inLanguage": "en",
-        "keywords": list(TAGS),
+        "keywords": tags_of(manifest),
         "version": f"{header.get('revision', 1)}.0.0",
         **({"isBasedOn": about["url"]} if about["url"] else {}),
     }
     responsible_ai = {
-        **{name: texts[section] for section, name in RESPONSIBLE_AI.items()},
+        **{name: texts[section] for section, name in RESPONSIBLE_AI.items() if texts[section]},
         "dataLimitations": [texts["limitations"], texts["contamination"]],
         "dataCollectionType": about["collection_type"],
         "dataCollectionRawData": about["collection"],
-        "annotationsPerItem": str(header["config"].get("captions", 1)),
-        "machineAnnotationTools": [f"passerby {header['config']['version']}", *texts.get("model", "").splitlines()],
+        **_annotated(header, texts),
     }
     content = croissant(manifest, images=facts.images, extras=facts.extras, told=told, responsible_ai=responsible_ai)
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def about_source(source: str) -> dict[str, Any]:
-    """Give what is known of an image data set: how it was collected, licences, consent; see `sources.yaml`."""
+def about_source(source: str, told: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Give what is known of an image data set: how it was collected, licences, consent.
+
+    Args:
+        source: Its name; see `sources.yaml`.
+        told: What a reader of the data set knows; it counts where the file has nothing of that name.
+    """
     known: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "data_card" / "sources.yaml").read_text("utf-8"))
-    about = {"url": "", "citation": "", **(known.get(source) or known["other"])}
+    about = {"url": "", "citation": "", "notice": "", **(known.get(source) or {**known["other"], **told})}
     return {name: _paragraph(text, source) if isinstance(text, str) else text for name, text in about.items()}
+
+
+def _about(manifest: Manifest) -> dict[str, Any]:
+    return about_source(manifest.header["source"], manifest.header.get("about", {}))
+
+
+def _annotated(header: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Say in Croissant's words what our tools have annotated; nothing, where the annotations came with the images."""
+    if "annotated_by" in header:
+        return {}
+    tools = [f"passerby {header['config']['version']}", *texts.get("model", "").splitlines()]
+    return {"annotationsPerItem": str(header["config"].get("captions", 1)), "machineAnnotationTools": tools}
+
+
+def _counted(told: Mapping[str, int]) -> str:
+    """Write counts as `1,024 samples, 1 shard`."""
+    return ", ".join(f"{count:,} {_SINGULAR[name] if count == 1 else name}" for name, count in told.items())
 
 
 def _paragraph(text: str, source: str) -> str:
@@ -232,12 +261,13 @@ def _template(facts: Facts) -> tuple[jinja2.Template, dict[str, Any]]:
         "revision": 1,
         "selected_from": [],
         **manifest.header,
-        "about": about_source(manifest.header["source"]),
+        "about": _about(manifest),
         "contact": facts.contact,
         "examples": facts.examples,
         "extras": facts.extras,
         "images": facts.images,
         "manifest": manifest,
+        "splits": facts.splits,
         "reasons": ", ".join(f"{count:,} {reason}" for reason, count in manifest.reasons.items()),
         "report": facts.report,
     }
@@ -257,7 +287,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701  (Markdown, from our own manifest)
     )
-    environment.filters.update(number="{:,}".format, percent="{:.1%}".format, frequent=_frequent, worst=_worst)
+    environment.filters.update(
+        counted=_counted, number="{:,}".format, percent="{:.1%}".format, frequent=_frequent, worst=_worst
+    )
     return environment
 
 

@@ -81,6 +81,17 @@ def load_encoder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         FileNotFoundError: there is no encoder.
     """
-    with (run / ENCODER_TABLE_NAME).open("rb") as file:
-        table = tomllib.load(file)
-    return load_file(run / ENCODER_NAME), table
+    return load_file(run / ENCODER_NAME), read_encoder_table(run)
+
+
+def read_encoder_table(run: Path) -> dict[str, Any]:
+    """Read what rebuilds the encoder of a run.
+
+    Raises:
+        FileNotFoundError: there is no encoder.
+    """
+    path = run / ENCODER_TABLE_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} has no {ENCODER_TABLE_NAME}; give the folder of a run that reached its end")
+    with path.open("rb") as file:
+        return tomllib.load(file)

@@ -73,6 +73,15 @@ MEDIA_TYPES = {
     "json": "application/json",
     "txt": "text/plain",
 }
+SPLIT_KINDS = {
+    "train": "cr:TrainingSplit",
+    "val": "cr:ValidationSplit",
+    "test": "cr:TestSplit",
+    "query": "cr:TestSplit",
+    "gallery": "cr:TestSplit",
+}
+"""Names of splits, and what Croissant calls them; in Re-ID a test asks queries of a gallery."""
+
 PARQUET = "application/x-parquet"
 TABLES = "tables"
 """The file set of `meta/*.parquet`."""
@@ -103,10 +112,11 @@ def croissant(
         responsible_ai: entries of the RAI vocabulary, without their prefix.
 
     Returns:
-        The content of `croissant.json`. Its record sets: `samples`, with the image where there is one; `inputs`, a row for
-        everything that was seen, kept or not; and one for each of `extras`, such as `parsing`.
+        The content of `croissant.json`. Its record sets: `splits`; `samples`, with the image where there is one; `inputs`, a
+        row for everything that was seen, kept or not; and one for each of `extras`, such as `parsing`.
     """
-    anchor = _Members("image", tuple(images)) if images else _Members("text", ("txt",))
+    text = _Members("text", ("txt",)) if manifest.has_captions else _Members("fields", ("json",))
+    anchor = _Members("image", tuple(images)) if images else text
     # The anchor comes last in `distribution`: of several file sets in one tar, mlcroissant can join only the last.
     others = [_Members(name.partition(".")[0], (name,)) for name in extras]
     return {
@@ -117,6 +127,7 @@ def croissant(
         **{f"rai:{name}": value for name, value in responsible_ai.items()},
         "distribution": [*_files(manifest), _tables(), *(_file_set(manifest, one) for one in (*others, anchor))],
         "recordSet": [
+            _splits(manifest),
             _record_set("samples", "A record for every sample.", _sample_fields(manifest, anchor)),
             _record_set("inputs", "A record for every input, kept or left out.", _input_fields(manifest)),
             *(_record_set(one.name, f"The {one.extensions[0]} of every sample.", _pictures(one)) for one in others),
@@ -178,6 +189,25 @@ def _file_set(manifest: Manifest, members: _Members) -> dict[str, Any]:
         "containedIn": [{"@id": f"data/{record.name}.tar"} for record in manifest.shards],
         "encodingFormat": [MEDIA_TYPES[extension.rpartition(".")[2]] for extension in members.extensions],
         "includes": [f"*.{extension}" for extension in members.extensions],
+    }
+
+
+def _splits(manifest: Manifest) -> dict[str, Any]:
+    """Name the splits. Which one a sample belongs to is the first word of its shard's name, and its field `split` if it has one."""
+    fields = [("name", "sc:Text"), ("kind", "sc:URL")]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "description": "The splits: the files of each are `data/NAME-*.tar` and `meta/NAME-*.parquet`.",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": [
+            {"@type": "cr:Field", "@id": f"splits/{name}", "name": name, "dataType": kind} for name, kind in fields
+        ],
+        "data": [
+            {"splits/name": split, "splits/kind": SPLIT_KINDS.get(split, "cr:Split")} for split in manifest.splits
+        ],
     }
 
 

@@ -7,9 +7,7 @@ first samples turn 1.5 into 1.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from passerby.shards.manifest import Manifest
-
-TAGS = ("person-re-identification", "webdataset", "captions")
+from passerby.shards.manifest import Manifest, totals_of
 
 SIZE_CATEGORIES = (
     (10**3, "n<1K"),
@@ -35,36 +33,51 @@ def hub_header(
         extras: further members of a sample, such as `parsing.png`; they are images.
         licence: `id` as the Hub calls it; where that is `other`, also `name` and `url`.
     """
-    split = manifest.split
+    creators = manifest.header.get("annotated_by", "machine-generated")
     features = [
         {"name": "__key__", "dtype": "string"},
         {"name": "__url__", "dtype": "string"},
         *({"name": extension, "dtype": "image"} for extension in images),
         {"name": "json", "struct": [_feature(name, kind) for name, kind in manifest.header["columns"].items()]},
-        {"name": "txt", "dtype": "string"},
+        *([{"name": "txt", "dtype": "string"}] if manifest.has_captions else []),
         *({"name": extra, "dtype": "image"} for extra in extras),
     ]
     larger = [name for bound, name in SIZE_CATEGORIES if manifest.kept < bound]
-    size_bytes = manifest.totals["size_bytes"]
+    splits = {
+        split: totals_of(manifest.shards[shards.start : shards.stop]) for split, shards in manifest.splits.items()
+    }
     return {
         "pretty_name": manifest.header["title"],
         "license": licence["id"],
         **({"license_name": licence["name"], "license_link": licence["url"]} if licence["id"] == "other" else {}),
         "language": ["en"],
-        "annotations_creators": ["machine-generated"],
-        "language_creators": ["machine-generated"],
+        "annotations_creators": [creators],
+        "language_creators": [creators],
         "source_datasets": ["original" if manifest.header["is_synthetic"] else "extended"],
-        "task_categories": ["image-to-text", "image-feature-extraction"],
-        "tags": list(TAGS),
+        "task_categories": [*(["image-to-text"] if manifest.has_captions else []), "image-feature-extraction"],
+        "tags": tags_of(manifest),
         "size_categories": [larger[0] if larger else "n>10M"],
-        "configs": [{"config_name": "default", "data_files": [{"split": split, "path": f"data/{split}-*.tar"}]}],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*.tar"} for split in splits],
+            }
+        ],
         "dataset_info": {
             "features": features,
-            "splits": [{"name": split, "num_bytes": size_bytes, "num_examples": manifest.kept}],
-            "download_size": size_bytes,
-            "dataset_size": size_bytes,
+            "splits": [
+                {"name": split, "num_bytes": totals["size_bytes"], "num_examples": totals["kept"]}
+                for split, totals in splits.items()
+            ],
+            "download_size": manifest.totals["size_bytes"],
+            "dataset_size": manifest.totals["size_bytes"],
         },
     }
+
+
+def tags_of(manifest: Manifest) -> list[str]:
+    """Give the words by which the data set is found."""
+    return ["person-re-identification", "webdataset", *(["captions"] if manifest.has_captions else [])]
 
 
 def _feature(name: str, kind: str) -> dict[str, Any]:

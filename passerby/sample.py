@@ -1,4 +1,4 @@
-"""One captioned image, the key that names it, and its fields as JSON."""
+"""One image, with a caption or without, the key that names it, and its fields as JSON."""
 
 import json
 import posixpath
@@ -23,7 +23,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with its caption and what is known about it."""
+    """One image with its caption, where it has one, and what is known about it."""
 
     key: str
     """Unique over the whole data set; see `key_from_path`."""
@@ -38,7 +38,7 @@ class Sample:
     """Everything else that is known, the same names and types in every sample of a data set."""
 
     caption: str
-    """One line of text, not empty."""
+    """One line of text, which is also the field `caption`; empty where there is no such field, and then no `txt` either."""
 
     extras: Mapping[str, bytes] = field(default_factory=dict)
     """Further members by extension, such as `parsing.png`."""

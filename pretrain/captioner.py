@@ -12,10 +12,10 @@ from passerby.checkpoint import latest_checkpoint, load_checkpoint
 from passerby.config import read_section
 from passerby.images import ImageProblem, decode_rgb, read_image
 from passerby.tokens import Tokenizer
-from pretrain.augment import fit
-from pretrain.batch import ToDevice
+from passerby.training.augment import fit
+from passerby.training.batch import ToDevice
+from passerby.training.run import BEST_NAME
 from pretrain.decoding import Search
-from pretrain.run import BEST_NAME
 from pretrain.vtbr import Config, Vtbr, build
 
 
@@ -46,7 +46,7 @@ def load_captioner(run: Path, device: torch.device) -> Vtbr:
     checkpoint = load_checkpoint(path)
     if (method := checkpoint.get("method")) != "vtbr":
         raise ValueError(f"{path} is of the method {method!r}; only vtbr writes captions")
-    tokenizer = Tokenizer.from_json(checkpoint["tokenizer"])
+    tokenizer = Tokenizer.from_json(checkpoint["data"]["tokenizer"])
     model = build(read_section(Config, checkpoint["config"]["method"]), tokenizer, generator_seed=0)
     model.load_state_dict(checkpoint["model"])
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from passerby.tokens import Tokenizer
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
 from pretrain.codebook import Codebook, patch_vectors
 from pretrain.image_masking import MaskMode, expect_person, find_person, mask_patches
 from pretrain.masking import MaskedText, WordMasking

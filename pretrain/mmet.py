@@ -21,13 +21,13 @@ from passerby.nets.text import MAX_TOKENS
 from passerby.nets.vit import ARCHITECTURES
 from passerby.optim import adamw
 from passerby.tokens import Tokenizer
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
+from passerby.training.method import encoder_table
 from pretrain.codebook import codebook_scores
 from pretrain.hiding import Hiding
 from pretrain.image_masking import MaskMode
 from pretrain.losses import Temperature, contrastive_loss, equal_rows, masked_token_loss
 from pretrain.masking import NOT_MASKED
-from pretrain.method import encoder_table
 from pretrain.retrieval import retrieval_scores
 from pretrain.sight import draw_foreign_captions, join, matching_margins, predict_alone, predict_together, see
 from pretrain.tally import Tally
@@ -177,7 +177,7 @@ class MMET(nn.Module):
         losses = (self._image_losses, self._text_losses, self._pair_losses)[int(drawn)](batch)
         weights = {"contrastive_loss": self.config.contrastive_weight}
         weighted = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-        # Every parameter needs a gradient in every step: see `pretrain.method.Method`.
+        # Every parameter needs a gradient in every step: see `passerby.training.method.Method`.
         idle = 0.0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
         return {"loss": weighted + idle, "loss_components": {name: loss.detach() for name, loss in losses.items()}}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from passerby.nets.flava import Flava, MultimodalStates
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
 from pretrain.hiding import Hiding, MaskedPatches
 from pretrain.losses import equal_rows
 from pretrain.masking import NOT_MASKED

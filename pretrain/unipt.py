@@ -17,10 +17,10 @@ from passerby.nets.text import MAX_TOKENS, TextEncoder
 from passerby.nets.vit import build_vit, load_vit
 from passerby.optim import adamw, decay_groups
 from passerby.tokens import Tokenizer
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
+from passerby.training.method import encoder_table
 from pretrain.losses import Temperature, contrastive_loss, equal_rows, masked_token_loss
 from pretrain.masking import NOT_MASKED, WordMasking
-from pretrain.method import encoder_table
 from pretrain.retrieval import retrieval_scores
 
 BETAS, EPS = (0.9, 0.98), 1e-8

@@ -20,10 +20,10 @@ from passerby.nets.caption_decoder import HEAD_WIDTH, TextualHead, reverse
 from passerby.nets.resnet import build_resnet
 from passerby.optim import Optimizer
 from passerby.tokens import Tokenizer
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
+from passerby.training.method import encoder_table
 from pretrain.clothing import colour_accuracies
 from pretrain.decoding import NextLogits, Search, beam_search, readable
-from pretrain.method import encoder_table
 
 NO_TARGET = -100
 """Where a position of the padding has no token to predict."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from passerby.sample import Rejected, Sample
 from passerby.shards.manifest import finalise
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 COLUMNS = pa.schema(
     [
@@ -64,8 +64,8 @@ def write_people_shards(root, samples=None, of=SHARDS):
     for index in range(of):
         part = samples[len(samples) * index // of : len(samples) * (index + 1) // of]
         entries = [Rejected(f"images/bad{index}.jpg", "truncated", "ends early", f"bad{index}"), *part]
-        write_shard(root, "train", index, of, entries, columns=COLUMNS, config_hash="made")
-    finalise(root, "train", of, {"title": "Some people", "config": {"recipe": "drawn", "seed": 5}})
+        write_shard(root, shard_name("train", index, of), entries, columns=COLUMNS, config_hash="made")
+    finalise(root, {"train": of}, {"title": "Some people", "config": {"recipe": "drawn", "seed": 5}})
     return root
 
 

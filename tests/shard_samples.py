@@ -11,7 +11,7 @@ from PIL import Image
 
 from passerby.sample import Rejected, Sample
 from passerby.shards.manifest import finalise
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 HERE = str(Path(__file__).parent)
 SHARDS, INPUTS_A_SHARD = 3, 20
@@ -67,7 +67,7 @@ def numbers_of(index):
 
 def write(root, index, entries=None, config="config"):
     entries = map(make_entry, numbers_of(index)) if entries is None else entries
-    return write_shard(root, "train", index, SHARDS, entries, columns=COLUMNS, config_hash=config)
+    return write_shard(root, shard_name("train", index, SHARDS), entries, columns=COLUMNS, config_hash=config)
 
 
 def rewrite(root, index, entries):
@@ -78,7 +78,7 @@ def rewrite(root, index, entries):
 def write_all(root):
     for index in range(SHARDS):
         write(root, index)
-    finalise(root, "train", SHARDS, {"seed": 1})
+    finalise(root, {"train": SHARDS}, {"seed": 1})
     return root
 
 

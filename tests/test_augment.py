@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.augment import Augmentation, augment, erase, mirror_words
+from passerby.training.augment import Augmentation, augment, erase, mirror_words
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from passerby.cli import browse as command
 from passerby.sample import Sample
 from passerby.shards.manifest import finalise
 from passerby.shards.read import ShardDataset
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 COLUMNS = pa.schema(
     [
@@ -77,8 +77,8 @@ def make_sample(number, *, has_image=True, **changes):
 def write_root(root, samples, title="Forty people", columns=COLUMNS):
     half = len(samples) // 2
     for index, part in enumerate((samples[:half], samples[half:])):
-        write_shard(root, "train", index, 2, part, columns=columns, config_hash="config")
-    finalise(root, "train", 2, {"title": title})
+        write_shard(root, shard_name("train", index, 2), part, columns=columns, config_hash="config")
+    finalise(root, {"train": 2}, {"title": title})
     return root
 
 

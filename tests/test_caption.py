@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from passerby.cli import caption, pretrain
 from passerby.shards.read import ShardDataset
-from pretrain.augment import Augmentation
-from pretrain.batch import Collate, Preparation, ToDevice
+from passerby.training.augment import Augmentation
+from passerby.training.batch import Collate, Preparation, ToDevice
 from pretrain.captioner import load_captioner
 from pretrain.decoding import beam_search
 

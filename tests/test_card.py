@@ -15,14 +15,14 @@ from conftest import digests, write_people
 from huggingface_hub import DatasetCard
 from shard_samples import COLUMNS, make_sample
 
-from captioning.generate import SYNTHETIC
+from passerby.generate import SYNTHETIC
 from passerby.card import about_source, croissant_json, gather, readme, write_card, write_contact
 from passerby.curate.rules import Rules
 from passerby.curate.select import select
 from passerby.report.measure import Measurement, measure
 from passerby.report.sources import open_source
 from passerby.shards.manifest import finalise, read_manifest
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 BIN = Path(sys.executable).parent
 DATA_CARDS = Path(__file__).parents[1] / "data_cards"
@@ -59,9 +59,9 @@ def with_header(facts, **changes):
 
 def make_data_set(root, facts, samples):
     """Write other samples under the header of `facts`."""
-    write_shard(root, "train", 0, 1, samples, columns=COLUMNS, config_hash="config")
+    write_shard(root, shard_name("train", 0, 1), samples, columns=COLUMNS, config_hash="config")
     columns = {column.name: str(column.type) for column in COLUMNS}
-    return finalise(root, "train", 1, {**facts.manifest.header, "columns": columns})
+    return finalise(root, {"train": 1}, {**facts.manifest.header, "columns": columns})
 
 
 def hub_header(text):
@@ -275,9 +275,9 @@ def test_examples_are_captions_from_all_over_the_data_set(tmp_path, facts):
 
 
 def test_a_manifest_of_nobody_we_know_is_refused(tmp_path, facts):
-    write_shard(tmp_path, "train", 0, 1, [make_sample(0)], columns=COLUMNS, config_hash="config")
+    write_shard(tmp_path, shard_name("train", 0, 1), [make_sample(0)], columns=COLUMNS, config_hash="config")
     with pytest.raises(ValueError, match=r"lacks \['card', 'columns', 'config'.*make the data set with passerby"):
-        write_card(tmp_path, finalise(tmp_path, "train", 1, {"seed": 1}))
+        write_card(tmp_path, finalise(tmp_path, {"train": 1}, {"seed": 1}))
     with pytest.raises(ValueError, match="the card 'nobody'"):
         readme(with_header(facts["finegpr-c"], card="nobody"))
 

@@ -17,7 +17,7 @@ from shard_samples import COLUMNS, SHARDS, make_sample, tar_of, write_all
 from passerby.card import write_card
 from passerby.shards.manifest import finalise
 from passerby.shards.read import ShardDataset
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 pytest.importorskip("mlcroissant")
 
@@ -76,7 +76,7 @@ def run_reader(root, cache, *record_sets):
 def root(tmp_path_factory):
     """Three shards with parsing maps; some inputs were left out."""
     root = write_all(tmp_path_factory.mktemp("croissant") / "root")
-    write_card(root, finalise(root, "train", SHARDS, HEADER))
+    write_card(root, finalise(root, {"train": SHARDS}, HEADER))
     return root
 
 
@@ -119,8 +119,8 @@ def test_what_was_left_out_is_told_with_its_reason(root, told):
 
 def test_captions_without_images_are_read_too(tmp_path):
     samples = [replace(make_sample(number), image=b"", image_extension="", extras={}) for number in range(5)]
-    write_shard(tmp_path, "train", 0, 1, samples, columns=COLUMNS, config_hash="config")
-    write_card(tmp_path, finalise(tmp_path, "train", 1, HEADER))
+    write_shard(tmp_path, shard_name("train", 0, 1), samples, columns=COLUMNS, config_hash="config")
+    write_card(tmp_path, finalise(tmp_path, {"train": 1}, HEADER))
     told = read(tmp_path, tmp_path / "cache", "samples")
     assert told["errors"] == []
     assert {record["key"]: record for record in told["samples"]} == {

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from passerby.checkpoint import checkpoint_path, load_checkpoint, load_encoder
 from passerby.optim import multiplier
 from passerby.tokens import Tokenizer
-from pretrain.reading import outlive_termination
-from pretrain.run import pretrain
+from passerby.training.reading import outlive_termination
+from passerby.training.run import train as train_job
 
 FORKED = multiprocessing.get_context("fork")  # what tests import takes long to import again
 
@@ -48,7 +48,7 @@ def undisturbed(root, tmp_path_factory):
 
 def train(root, run, *, is_resumed=False, on_progress=lambda now: None, on_note=lambda text: None, **sections):
     job = tiny_method.job(root, run, **sections)
-    return pretrain(job, is_resumed=is_resumed, on_progress=on_progress, on_note=on_note)
+    return train_job(job, is_resumed=is_resumed, on_progress=on_progress, on_note=on_note)
 
 
 def metrics(run, kind="training"):
@@ -90,7 +90,7 @@ def test_a_run_learns_and_leaves_what_others_need(undisturbed):
     checkpoint = load_checkpoint(checkpoint_path(undisturbed, 12))
     assert (checkpoint["method"], checkpoint["step"]) == ("tiny", 12)
     assert checkpoint["config"]["loop"]["steps"] == 12
-    assert Tokenizer.from_json(checkpoint["tokenizer"]).encode("bright red", 9)[0][1] > 4
+    assert Tokenizer.from_json(checkpoint["data"]["tokenizer"]).encode("bright red", 9)[0][1] > 4
 
     curves = EventAccumulator(str(undisturbed / "tensorboard")).Reload()
     assert [event.value for event in curves.Scalars("training/loss")] == pytest.approx([*told.values()])

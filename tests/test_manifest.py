@@ -38,7 +38,7 @@ def root(sound, tmp_path):
 
 def test_the_manifest_adds_up(sound):
     manifest = read_manifest(sound)
-    assert (manifest.split, manifest.seen, manifest.kept, manifest.quarantined) == ("train", 60, 51, 9)
+    assert (manifest.splits, manifest.seen, manifest.kept, manifest.quarantined) == ({"train": range(3)}, 60, 51, 9)
     assert (manifest.reasons, manifest.header) == ({"truncated": 9}, {"seed": 1})
     assert [record.name for record in manifest.shards] == NAMES
     stored = json.loads((sound / "manifest.json").read_bytes())
@@ -71,7 +71,7 @@ def test_finalise_names_the_shards_that_are_missing(root):
     table_of(root, 2).unlink()
     (root / "manifest.json").unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks 2 of 3 shards .{NAMES[0]}, {NAMES[2]}."):
-        finalise(root, "train", SHARDS, {})
+        finalise(root, {"train": SHARDS}, {})
     assert not (root / "manifest.json").exists()
 
 
@@ -91,14 +91,14 @@ def test_finalise_names_the_shards_that_are_missing(root):
 def test_finalise_refuses_what_does_not_belong_together(root, spoil, message):
     spoil(root)
     with pytest.raises(ValueError, match=message):
-        finalise(root, "train", SHARDS, {})
+        finalise(root, {"train": SHARDS}, {})
 
 
 def test_a_header_may_not_claim_the_manifests_own_names(root):
     with pytest.raises(ValueError, match=r"kept.*shards"):
-        finalise(root, "train", SHARDS, {"kept": 5, "shards": [], "seed": 1})
+        finalise(root, {"train": SHARDS}, {"kept": 5, "shards": [], "seed": 1})
     with pytest.raises(ValueError, match="of is 0"):
-        finalise(root, "train", 0, {})
+        finalise(root, {"train": 0}, {})
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from passerby.config import ConfigError, read_section, read_sections, read_table
 from passerby.nets.vit import build_vit
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation
+from passerby.training.augment import Augmentation
 from pretrain.masking import NOT_MASKED
-from pretrain.method import LoopConfig
+from passerby.training.method import LoopConfig
 from pretrain.mmet import MMET, Config, build
-from pretrain.reading import DataConfig
+from passerby.training.reading import DataConfig
 from pretrain.sight import draw_foreign_captions
 
 CONFIGS = Path(__file__).parents[1] / "configs"

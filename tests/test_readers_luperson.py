@@ -18,7 +18,7 @@ from passerby.readers import containers
 from passerby.readers.inputs import build_inputs
 from passerby.readers.luperson import open_source, read_names
 from passerby.sample import KEY_PATTERN, Rejected, Sample
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 
 def jpeg(shade: int) -> bytes:
@@ -326,7 +326,7 @@ def own(tmp_path):
                 Sample(key, jpeg(3 * shard + number), "jpg", dict(zip(columns.names, values, strict=True)), "A man.")
             )
         entries.insert(1, Rejected("bad.jpg", "empty", "has no bytes", "bad"))
-        write_shard(tmp_path, "train", shard, 2, entries, columns=columns, config_hash="0")
+        write_shard(tmp_path, shard_name("train", shard, 2), entries, columns=columns, config_hash="0")
     (tmp_path / "manifest.json").write_text("{}")
     return tmp_path
 

@@ -38,7 +38,7 @@ from passerby.shards import read
 from passerby.shards.manifest import finalise
 from passerby.shards.read import ShardDataset
 from passerby.shards.verify import verify
-from passerby.shards.write import ShardRecord, read_record, write_shard
+from passerby.shards.write import ShardRecord, read_record, shard_name, write_shard
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ def test_the_table_has_a_row_for_every_input_in_order(sound):
 
 
 def test_the_record_tells_what_the_shard_holds(sound):
-    record = read_record(sound, "train", 1, SHARDS)
+    record = read_record(sound, NAMES[1])
     data = tar_of(sound).read_bytes()
     assert record == ShardRecord(
         name=NAMES[1],
@@ -129,7 +129,7 @@ def test_the_record_tells_what_the_shard_holds(sound):
         sha256=hashlib.sha256(data).hexdigest(),
         config_hash="config",
     )
-    assert (record.split, record.index, record.quarantined) == ("train", 1, 3)
+    assert (record.split, record.quarantined) == ("train", 3)
 
 
 def test_an_empty_shard_is_a_valid_tar(tmp_path):
@@ -155,8 +155,8 @@ def test_a_shard_of_many_row_groups_is_whole(tmp_path):
         return {**sample.fields, "key": f"k{number}"}
 
     sample = make_sample(1)
-    write_shard(tmp_path, "train", 0, 1, entries(), columns=COLUMNS, config_hash="")
-    finalise(tmp_path, "train", 1, {})
+    write_shard(tmp_path, shard_name("train", 0, 1), entries(), columns=COLUMNS, config_hash="")
+    finalise(tmp_path, {"train": 1}, {})
     assert [each["__key__"] for each in ShardDataset(tmp_path)] == [f"k{number}" for number in range(4500, 9000)]
     assert verify(tmp_path).problems == ()
     assert pq.read_metadata(tmp_path / "meta" / "train-00000-of-00001.parquet").num_row_groups > 1
@@ -245,8 +245,8 @@ def test_what_is_not_there_is_an_error(sound):
 
 def test_images_of_several_formats_keep_their_extension(tmp_path):
     webp = replace(make_sample(1), image_extension="webp")
-    write_shard(tmp_path, "train", 0, 1, [make_sample(0), webp], columns=COLUMNS, config_hash="")
-    finalise(tmp_path, "train", 1, {})
+    write_shard(tmp_path, shard_name("train", 0, 1), [make_sample(0), webp], columns=COLUMNS, config_hash="")
+    finalise(tmp_path, {"train": 1}, {})
     dataset = ShardDataset(tmp_path)
     assert (dataset[0]["jpg"], dataset["0001_c1"]["webp"]) == (make_sample(0).image, webp.image)
     assert verify(tmp_path).problems == ()

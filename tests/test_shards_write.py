@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_samples import COLUMNS, HERE, SHARDS, hidden, make_sample, table_of, tar_of, visible, write, write_all
+from shard_samples import COLUMNS, HERE, NAMES, hidden, make_sample, table_of, tar_of, visible, write, write_all
 
-from passerby.shards.write import read_record, write_shard
+from passerby.shards.write import read_record, shard_name, write_shard
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +98,16 @@ def test_the_longest_key_fits(tmp_path):
     ("split", "index", "of"),
     [("../x", 0, 1), ("Train", 0, 1), ("", 0, 1), ("a-b", 0, 1), ("train", 3, 3), ("train", -1, 3)],
 )
-def test_a_shard_that_cannot_be_is_refused(tmp_path, split, index, of):
+def test_a_shard_that_cannot_be_has_no_name(split, index, of):
     with pytest.raises(ValueError, match="names no shard"):
-        write_shard(tmp_path, split, index, of, [], columns=COLUMNS, config_hash="")
+        shard_name(split, index, of)
+
+
+@pytest.mark.parametrize("name", ["../x-00000-of-00001", "train-00003-of-00003", "train"])
+def test_a_shard_that_cannot_be_is_not_written(tmp_path, name):
+    with pytest.raises(ValueError, match="names no shard"):
+        write_shard(tmp_path / "root", name, [], columns=COLUMNS, config_hash="")
+    assert visible(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +124,7 @@ def test_a_shard_that_cannot_be_is_refused(tmp_path, split, index, of):
 )
 def test_columns_that_would_change_values_are_refused(tmp_path, columns, message):
     with pytest.raises(ValueError, match=message):
-        write_shard(tmp_path, "train", 0, 1, [], columns=columns, config_hash="")
+        write_shard(tmp_path, shard_name("train", 0, 1), [], columns=columns, config_hash="")
     assert visible(tmp_path) == []
 
 
@@ -135,10 +142,10 @@ def test_columns_that_would_change_values_are_refused(tmp_path, columns, message
     ids=["no tar", "no table", "cut tar", "cut table", "empty table", "another's table", "no record"],
 )
 def test_a_shard_is_done_only_with_tar_and_record(root, spoil):
-    assert read_record(root, "train", 1, SHARDS) is not None
+    assert read_record(root, NAMES[1]) is not None
     spoil(root)
-    assert read_record(root, "train", 1, SHARDS) is None
-    assert read_record(root, "train", 0, SHARDS) is not None
+    assert read_record(root, NAMES[1]) is None
+    assert read_record(root, NAMES[0]) is not None
 
 
 def test_a_failure_leaves_no_record_even_of_an_older_shard(root):
@@ -150,7 +157,7 @@ def test_a_failure_leaves_no_record_even_of_an_older_shard(root):
 
     with pytest.raises(RuntimeError, match="disk on fire"):
         write(root, 1, entries(), config="other")
-    assert read_record(root, "train", 1, SHARDS) is None
+    assert read_record(root, NAMES[1]) is None
     assert tar_of(root).read_bytes() == before
     assert hidden(root) == []
 
@@ -178,7 +185,7 @@ def test_kill_9_leaves_nothing_to_see_and_the_rerun_cleans_up(tmp_path, sound):
     assert len(hidden(tmp_path)) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert read_record(tmp_path, "train", 1, SHARDS) is None
+    assert read_record(tmp_path, NAMES[1]) is None
     write(tmp_path, 1)
     assert hidden(tmp_path) == []
     assert tar_of(tmp_path).read_bytes() == tar_of(sound).read_bytes()
@@ -199,5 +206,5 @@ def test_two_writers_of_one_shard_leave_one_valid_copy(tmp_path, sound):
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert hidden(tmp_path) == []
-    assert read_record(tmp_path, "train", 1, SHARDS) == read_record(sound, "train", 1, SHARDS)
+    assert read_record(tmp_path, NAMES[1]) == read_record(sound, NAMES[1])
     assert tar_of(tmp_path).read_bytes() == tar_of(sound).read_bytes()

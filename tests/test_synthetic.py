@@ -13,7 +13,17 @@ from PIL import Image
 
 from passerby.config import ConfigError
 from passerby.readers.finegpr import list_images
-from passerby.synthetic import FINEGPR_NAMES, WORDS, Person, View, draw_person, draw_views, render, write_finegpr
+from passerby.synthetic import (
+    FINEGPR_NAMES,
+    WORDS,
+    Person,
+    Settings,
+    View,
+    draw_person,
+    draw_views,
+    render,
+    write_finegpr,
+)
 from passerby.synthetic.look import build_look
 from passerby.synthetic.mesh import Coat, Part, Surface, build_mesh, tube
 from passerby.synthetic.raster import rasterize
@@ -373,7 +383,7 @@ SMALL = {"identities": 3, "images_per_identity": 4, "seed": 11, "height": 64, "w
 def data_set(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("synthetic") / "set"
     progress: list[int] = []
-    report = write_finegpr(out, **SMALL, on_progress=progress.append)
+    report = write_finegpr(out, Settings(**SMALL), on_progress=progress.append)
     assert (report.images, report.rendered, progress) == (12, 12, [4, 8, 12])
     return out
 
@@ -407,28 +417,28 @@ def test_tables_hold_the_words(data_set):
 
 
 def test_two_processes_write_the_same_bytes_as_one(data_set, tmp_path):
-    write_finegpr(tmp_path / "two", **SMALL, workers=2)
+    write_finegpr(tmp_path / "two", Settings(**SMALL), workers=2)
     assert contents(tmp_path / "two") == contents(data_set)
 
 
 def test_a_rerun_makes_only_what_is_missing(tmp_path):
-    write_finegpr(tmp_path, **SMALL)
+    write_finegpr(tmp_path, Settings(**SMALL))
     before = contents(tmp_path)
     lost = sorted(tmp_path.glob("images/*/*.jpg"))[5]
     lost.unlink()
-    assert write_finegpr(tmp_path, **SMALL).rendered == 1
+    assert write_finegpr(tmp_path, Settings(**SMALL)).rendered == 1
     assert contents(tmp_path) == before
 
 
 def test_a_folder_of_other_settings_is_refused(data_set):
     with pytest.raises(ConfigError, match=r"other settings \(seed: 11 there, 12 here\)"):
-        write_finegpr(data_set, **(SMALL | {"seed": 12}))
+        write_finegpr(data_set, Settings(**(SMALL | {"seed": 12})))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds other files"):
-        write_finegpr(tmp_path, **SMALL)
+        write_finegpr(tmp_path, Settings(**SMALL))
 
 
 @pytest.mark.parametrize(
@@ -441,7 +451,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 )
 def test_numbers_out_of_range_are_refused(tmp_path, name, value, message):
     with pytest.raises(ValueError, match=message):
-        write_finegpr(tmp_path / "new", **(SMALL | {name: value}))
+        write_finegpr(tmp_path / "new", Settings(**(SMALL | {name: value})))
     assert not (tmp_path / "new").exists()
 
 

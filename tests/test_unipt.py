@@ -13,10 +13,10 @@ from passerby.config import ConfigError, read_section, read_sections, read_table
 from passerby.nets.vit import build_vit
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation
+from passerby.training.augment import Augmentation
 from pretrain.masking import NOT_MASKED
-from pretrain.method import LoopConfig
-from pretrain.reading import DataConfig
+from passerby.training.method import LoopConfig
+from passerby.training.reading import DataConfig
 from pretrain.unipt import Config, UniPT, build
 
 CONFIGS = Path(__file__).parents[1] / "configs"

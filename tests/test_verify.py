@@ -30,7 +30,7 @@ from passerby.shards.manifest import finalise
 from passerby.shards.table import TableWriter
 from passerby.shards.tar import TarWriter
 from passerby.shards.verify import MAX_PROBLEMS_A_SHARD, Problem, verify
-from passerby.shards.write import RECORD_KEY, ShardRecord, read_footer, write_shard
+from passerby.shards.write import RECORD_KEY, ShardRecord, read_footer, shard_name, write_shard
 
 
 @pytest.fixture(scope="session")
@@ -322,8 +322,8 @@ def test_the_problems_do_not_depend_on_the_workers(root):
 
 def test_a_shard_with_everything_wrong_does_not_flood_the_report(tmp_path):
     entries = (make_sample(number) for number in range(150))
-    write_shard(tmp_path, "train", 0, 1, entries, columns=COLUMNS, config_hash="")
-    finalise(tmp_path, "train", 1, {})
+    write_shard(tmp_path, shard_name("train", 0, 1), entries, columns=COLUMNS, config_hash="")
+    finalise(tmp_path, {"train": 1}, {})
     path = tmp_path / "data" / "train-00000-of-00001.tar"
     path.write_bytes(b"x" * path.stat().st_size)
     problems = verify(tmp_path).problems

@@ -5,7 +5,7 @@ import zlib
 
 import torch
 
-from pretrain.batch import Batch, Collate
+from passerby.training.batch import Batch, Collate
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}
 PAIRS = [(upper, lower) for upper in COLOURS for lower in COLOURS if upper != lower]

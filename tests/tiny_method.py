@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from passerby.config import read_sections
 from passerby.optim import adamw, decay_groups
-from pretrain.augment import Augmentation
-from pretrain.method import LoopConfig
-from pretrain.reading import DataConfig
-from pretrain.run import Job
+from passerby.training.augment import Augmentation
+from passerby.training.method import LoopConfig
+from passerby.training.reading import DataConfig
+from passerby.training.run import Job
+from pretrain.job import build_job
 
 SEEN: list[dict] = []
 """What the training passes of this process were given."""
@@ -90,12 +91,6 @@ def job(root, run, *, workers=0, device="cpu", **sections) -> Job:
         "augment": sections.get("augment", {"flip": 0.5, "crop": "pad", "brightness": 0.2}),
     }
     module = sys.modules[__name__]
-    return Job(
-        name="tiny",
-        module=module,
-        root=str(root),
-        run=Path(run),
-        device=device,
-        workers=workers,
-        **read_sections(kinds, table),
+    return build_job(
+        "tiny", module, read_sections(kinds, table), root=str(root), run=Path(run), workers=workers, device=device
     )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from passerby.sample import Sample
 from passerby.shards.manifest import finalise
-from passerby.shards.write import write_shard
+from passerby.shards.write import shard_name, write_shard
 
 COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (240, 240, 240)}
 TEXTS = ("key", "caption", "caption_1", "sha256", "path", "person_id")
@@ -51,6 +51,6 @@ def write_samples(root: Path, samples: list[Sample], *, shards: int) -> Path:
     parts = np.array_split(np.arange(len(samples)), shards)
     for index, part in enumerate(parts):
         chosen = [samples[place] for place in part]
-        write_shard(root, "train", index, shards, chosen, columns=COLUMNS, config_hash="tiny")
-    finalise(root, "train", shards, {"config": {"recipe": "tiny"}})
+        write_shard(root, shard_name("train", index, shards), chosen, columns=COLUMNS, config_hash="tiny")
+    finalise(root, {"train": shards}, {"config": {"recipe": "tiny"}})
     return root

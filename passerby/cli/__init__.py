@@ -1,4 +1,4 @@
-"""The command line: `passerby`, and `gen-captions` and `pretrain` on their own. Only this package speaks to the user."""
+"""The command line: `passerby`, and `gen-captions`, `pretrain` and `finetune` on their own. Only this package speaks to the user."""
 
 import os
 import sys
@@ -13,7 +13,9 @@ from passerby.cli import (
     data,
     embedded,
     finegpr_c,
+    finetune,
     luperson_t,
+    pack,
     pretrain,
     publish,
     report,
@@ -44,12 +46,21 @@ trainers = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+tuners = typer.Typer(
+    name="finetune",
+    help="Fine-tune what was pre-trained: to tell people apart, and to find them by a text.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 app.add_typer(generators, name="gen-captions")
 app.add_typer(trainers, name="pretrain")
+app.add_typer(tuners, name="finetune")
 finegpr_c.register(generators)
 luperson_t.register(generators)
 embedded.register(generators)
 synthetic.register(generators)
+pack.register(app)
 data.register(app)
 report.register(app)
 browse.register(app)
@@ -60,6 +71,7 @@ tour.register(app)
 words.register(app, generators)
 pretrain.register(trainers)
 caption.register(trainers)
+finetune.register(tuners)
 
 
 def main() -> None:
@@ -75,6 +87,11 @@ def gen_captions() -> None:
 def run_pretrain() -> None:
     """Run `pretrain`, which is `passerby pretrain`."""
     _run(trainers)
+
+
+def run_finetune() -> None:
+    """Run `finetune`, which is `passerby finetune`."""
+    _run(tuners)
 
 
 def _run(command: typer.Typer) -> None:

@@ -76,7 +76,9 @@ def select(
         int, typer.Option(min=0, help="With --balance: keep at most this many of each value instead.")
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seeds which samples --per-person and --balance keep.")] = 0,
-    shards: Annotated[int, typer.Option(min=0, help="How many shards; 0 aims at 64-256 MB and at 64 shards.")] = 0,
+    shards: Annotated[
+        int, typer.Option(min=0, help="Shards of the largest split; 0 aims at 64-256 MB and at 64 shards.")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -73,8 +73,8 @@ def finegpr_c(
 ) -> None:
     """Build FineGPR-C: a caption for every image from its person's attributes, after refined selecting."""
     from captioning.finegpr_inputs import Options
-    from captioning.generate import source_name
     from captioning.refine import parse_threshold
+    from passerby.generate import source_name
 
     options = Options(
         threshold=parse_threshold(threshold),
@@ -170,8 +170,8 @@ def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: in
 
 
 def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> dict[str, Any]:
-    from captioning.finegpr_c import FineGprC, mean_size
-    from captioning.generate import generate
+    from captioning.finegpr_c import FineGprC
+    from passerby.generate import generate, mean_size
     from passerby.runtime import write_atomically
     from passerby.shards.begin import count_shards
 
@@ -181,7 +181,7 @@ def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> d
         folder=folder,
         inputs=inputs,
         captioner=captioner,
-        units=count_shards(len(inputs.images), mean_size(folder, inputs.images), shards.size),
+        units=count_shards(len(inputs.images), mean_size(folder, inputs.images["path"]), shards.size),
         split=shards.split,
         is_decoded=shards.is_decoded,
         parsing=shards.parsing,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from captioning.conquer import Scorer
-    from captioning.generate import Recipe
     from captioning.words import Words
+    from passerby.generate import Recipe
     from passerby.shards.manifest import Manifest
 
 REPORT_NAME = "published.json"
@@ -159,7 +159,7 @@ def _logit_scale(text: str, scorer: "Scorer | None") -> float:
 
 
 def _source_name(images: Path | None, old_root: Path | None) -> str:
-    from captioning.generate import source_name
+    from passerby.generate import source_name
     from passerby.shards.manifest import read_manifest
 
     if images is not None:
@@ -170,8 +170,8 @@ def _source_name(images: Path | None, old_root: Path | None) -> str:
 
 def _from_images(shards: Shards, words: "Words", scorer: "Scorer") -> "Recipe":
     from captioning.conquer import prompts_of
-    from captioning.generate import SYNTHETIC
     from captioning.luperson_t import LUPersonT, mean_size, sort_by_person, unit_bounds
+    from passerby.generate import SYNTHETIC
     from passerby.readers.luperson import open_source
     from passerby.shards.begin import count_shards
 
@@ -221,8 +221,8 @@ def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":
 
 
 def _run(recipe: "Recipe", workers: int, max_bad: float, *, as_json: bool) -> None:
-    from captioning.generate import generate
     from captioning.luperson_report import measure, show
+    from passerby.generate import generate
     from passerby.runtime import write_atomically
 
     with progress("matching", "shards") as advance:

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs import CONFIGS
-from passerby.cli.progress import progress
+from passerby.cli.runs import default_config, read_config, run_to_end
 
 if TYPE_CHECKING:
-    from pretrain.run import Job
+    from passerby.training.run import Job
 
 METHODS = {"vtbr": "pretrain.vtbr", "unipt": "pretrain.unipt", "mmet": "pretrain.mmet"}
 """Where each method lives; imported only when it is asked for."""
-
-STOPPED = 75
-"""Exit code of a run that SIGTERM ended early: EX_TEMPFAIL, try again with --resume."""
 
 EXAMPLES = """
 Examples:
@@ -54,61 +50,36 @@ def _command(name: str) -> Callable[..., None]:
         workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each GPU.")] = 2,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     ) -> None:
-        from pretrain.run import pretrain
-
-        begun = out / "config.toml"
-        config = config or (str(begun) if resume and begun.exists() else f"{name}-paper")
+        config = config or default_config(out, f"{name}-paper", is_resumed=resume)
         job = build_job(name, root, out, config=config, settings=settings or [], workers=workers, device=device)
-        with progress(f"pretrain {name}", "steps") as advance:
-            is_finished = pretrain(
-                job,
-                is_resumed=resume,
-                on_progress=lambda now: advance(now.step, now.steps, _describe(now)),
-                on_note=lambda text: typer.echo(text, err=True),
-                reword=_reword(root) if job.data.captions == "rerender" else None,
-            )
-        if not is_finished:
-            raise typer.Exit(STOPPED)
-        typer.echo(f"written to {out}: encoder.safetensors, encoder.toml, metrics.jsonl")
+        run_to_end(job, f"pretrain {name}", is_resumed=resume)
 
     return command
 
 
-def build_job(name: str, root: str, out: Path, *, config: str, settings: list[str], workers: int, device: str) -> "Job":
+def build_job(
+    name: str, root: str, out: Path, *, config: str, settings: list[str], workers: int, device: str
+) -> "Job[Any]":
     """Read a configuration and gather all that a run needs.
 
     Raises:
         FileNotFoundError: there is no such preset or file.
         ConfigError: with everything in it that does not fit.
     """
-    from passerby.config import ConfigError, apply_settings, read_sections, read_table
+    from passerby.config import read_sections
 
-    table = apply_settings(read_table(find_config(config)), settings)  # quick mistakes before slow imports
-    if (made_for := table.pop("run", {}).get("method", name)) != name:
-        raise ConfigError(f"{config} is of a run of {made_for}, not of {name}")
+    table = read_config(config, settings, method=name)  # quick mistakes before slow imports
 
-    from pretrain.augment import Augmentation
-    from pretrain.method import LoopConfig
-    from pretrain.reading import DataConfig
-    from pretrain.run import Job
+    from passerby.training.augment import Augmentation
+    from passerby.training.method import LoopConfig
+    from passerby.training.reading import DataConfig
+    from pretrain.job import build_job as put_together
 
     module: Any = import_module(METHODS[name])
     kinds = {"method": module.Config, "loop": LoopConfig, "data": DataConfig, "augment": Augmentation}
     sections = read_sections(kinds, table)
-    return Job(name=name, module=module, root=root, run=out, workers=workers, device=device, **sections)
-
-
-def find_config(name: str) -> Path:
-    """Find a TOML file by its path, or a preset by its name.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
-    for path in (Path(name), CONFIGS / f"{name}.toml"):
-        if path.is_file():
-            return path
-    presets = sorted(path.stem for path in CONFIGS.glob("*.toml"))
-    raise FileNotFoundError(f"there is no file and no preset {name}; presets are {', '.join(presets)}")
+    reword = _reword(root) if sections["data"].captions == "rerender" else None
+    return put_together(name, module, sections, root=root, run=out, workers=workers, device=device, reword=reword)
 
 
 def _reword(root: str) -> Callable[..., str]:
@@ -116,7 +87,3 @@ def _reword(root: str) -> Callable[..., str]:
 
     voice_of(Path(root), 0)  # faults show before the run
     return Rewording(Path(root))
-
-
-def _describe(now: Any) -> str:  # noqa: ANN401  (of pretrain.loop, which is imported later)
-    return f"loss {now.loss:.3f}, {now.samples_a_second:,.0f} samples/s, {now.waiting_share:.0%} waiting for data"

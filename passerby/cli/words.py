@@ -144,8 +144,8 @@ def rerender(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Write new captions from stored attributes; no image is decoded, no model loaded. What is not given stays as it was."""
-    from captioning.generate import generate
     from captioning.rerender import Rerender
+    from passerby.generate import generate
     from passerby.shards.manifest import read_manifest
 
     old = read_manifest(root)

@@ -191,7 +191,7 @@ def _agree(root: Path, manifest: Manifest, log: Sequence[Erasure], on_progress: 
     on_progress(len(manifest.shards), len(manifest.shards))
     _erase_from_repeats(root, erased)
     header = {**manifest.header, "revision": log[-1].revision}
-    done_manifest = finalise(root, manifest.split, len(manifest.shards), header)
+    done_manifest = finalise(root, manifest.shard_counts, header)
     if "card" in header:
         write_card(root, done_manifest)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from passerby.curate.repeats import REPEATS_SCHEMA, drop_near, drop_repeats, loo
 from passerby.curate.rules import KEPT, Ledger, OnProgress, Rules, apply_where, balance, cap_persons, check_columns
 from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
-from passerby.shards.begin import claim, count_shards
+from passerby.shards.begin import claim, count_shards_by_split
 from passerby.shards.copy import Part, copy_shard, reject
 from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import Manifest, finalise
 from passerby.shards.table import read_rows
-from passerby.shards.write import ShardRecord, meta_path, read_record, shard_name, tar_path
+from passerby.shards.write import ShardRecord, meta_path, read_record, shard_names, tar_path
 
 REPEATS_NAME = "repeats.parquet"
 
@@ -51,7 +52,7 @@ def select(
         root: the data set to select from; it is only read.
         out: folder of the new one.
         rules: what to select.
-        shards: how many to write; 0 chooses as for a new data set.
+        shards: how many to write of the largest split, of the others in proportion; 0 chooses as for a new data set.
         workers: processes.
         on_progress: called with what is being done, how many shards are done, and of how many.
 
@@ -77,13 +78,14 @@ def select(
     _read_kept.cache_clear()  # the same path may hold another table by now
     copy = _plan(out, parent, ledger, config, shards)
     missing = copy.missing()
-    on_progress("copying", copy.units - len(missing), copy.units)
-    for done, _ in enumerate(run_units(copy, missing, workers=workers), start=1 + copy.units - len(missing)):
-        on_progress("copying", done, copy.units)
+    units = len(copy.names)
+    on_progress("copying", units - len(missing), units)
+    for done, _ in enumerate(run_units(copy, missing, workers=workers), start=1 + units - len(missing)):
+        on_progress("copying", done, units)
     _copy_other_embeddings(parent, out)
     if rules.not_near is not None or rules.is_deduplicated:
         _write_repeats(out, ledger)
-    manifest = finalise(out, parent.manifest.split, copy.units, _header(parent, config, ledger))
+    manifest = finalise(out, copy.splits, _header(parent, config, ledger))
     if "card" in manifest.header:
         write_card(out, manifest)
     return manifest
@@ -101,38 +103,39 @@ class Copy:
 
     root: Path
     parent: Parent
-    bounds: tuple[int, ...]
-    """Where the samples that each shard sees begin, kept and left out alike; one more entry ends the last."""
+    splits: Mapping[str, int]
+    """The splits, and how many shards each has."""
+    spans: tuple[tuple[int, int], ...]
+    """The samples that each shard sees, kept and left out alike: the first, and the one after the last."""
     codes: NDArray[np.int32]
     causes: tuple[tuple[str, str], ...]
     config_hash: str
     has_features: bool
 
     @property
-    def units(self) -> int:
-        """How many shards there will be."""
-        return len(self.bounds) - 1
+    def names(self) -> list[str]:
+        """Of the shards that there will be."""
+        return shard_names(self.splits)
 
     def missing(self) -> list[int]:
-        """Name the shards that are not done."""
-        records = (read_record(self.root, self.parent.manifest.split, index, self.units) for index in range(self.units))
+        """Number the shards that are not done."""
+        records = (read_record(self.root, name) for name in self.names)
         return [
             index for index, record in enumerate(records) if record is None or record.config_hash != self.config_hash
         ]
 
     def run_unit(self, index: int) -> ShardRecord:
         """Write shard `index`."""
-        start, stop = self.bounds[index : index + 2]
-        parent, split = self.parent, self.parent.manifest.split
+        start, stop = self.spans[index]
+        parent, name = self.parent, self.names[index]
         first = int(np.searchsorted(parent.starts, start, side="right")) - 1
         last = int(np.searchsorted(parent.starts, stop, side="left"))
         parts = [self._part(shard, start, stop) for shard in range(first, last) if parent.manifest.shards[shard].kept]
         if self.has_features:
-            names = [parent.names[shard] for shard in range(first, last)]
+            kept = [embeddings_path(parent.root, parent.names[shard]) for shard in range(first, last)]
             keys = [key for part in parts for key in part.kept["key"].to_pylist()]
-            table = take_features([embeddings_path(parent.root, name) for name in names], keys)
-            write_features(embeddings_path(self.root, shard_name(split, index, self.units)), table)
-        return copy_shard(self.root, split, index, self.units, parts, config_hash=self.config_hash)
+            write_features(embeddings_path(self.root, name), take_features(kept, keys))
+        return copy_shard(self.root, name, parts, config_hash=self.config_hash)
 
     def _part(self, shard: int, start: int, stop: int) -> Part:
         """Give the rows of a parent's shard that lie between `start` and `stop`, with what is left out emptied."""
@@ -210,17 +213,26 @@ def _counted(ledger: Ledger) -> dict[str, int]:
 
 
 def _plan(out: Path, parent: Parent, ledger: Ledger, config: Mapping[str, Any], shards: int) -> Copy:
-    """Cut what is left into shards of about as many samples each."""
+    """Cut what is left of each split into shards of about as many samples each; a split of which nothing is left goes."""
     left = ledger.left
-    if shards > len(left):
-        raise ValueError(f"shards is {shards:,}, and only {len(left):,} samples are left; give at most as many")
+    bounds = {
+        split: (parent.starts[shards.start], parent.starts[shards.stop])
+        for split, shards in parent.manifest.splits.items()
+    }
+    left_of = {split: left[slice(*np.searchsorted(left, bound))] for split, bound in bounds.items()}
     sizes = parent.column("image_size").take(pa.array(left)).to_numpy() if "image_size" in parent.schema.names else [0]
-    units = shards or count_shards(len(left), float(np.mean(sizes)))
-    cuts = [int(left[len(left) * unit // units]) for unit in range(1, units)]
+    counts = {split: len(rows) for split, rows in left_of.items() if len(rows)}
+    splits = count_shards_by_split(counts, float(np.mean(sizes)), shards)
+    spans: list[tuple[int, int]] = []
+    for split, units in splits.items():
+        cuts = [int(left_of[split][counts[split] * unit // units]) for unit in range(1, units)]
+        start, stop = bounds[split]
+        spans += pairwise((start, *cuts, stop))
     return Copy(
         root=out,
         parent=parent,
-        bounds=(0, *cuts, parent.seen),
+        splits=splits,
+        spans=tuple(spans),
         codes=ledger.codes,
         causes=tuple(ledger.causes),
         config_hash=config_hash(config),

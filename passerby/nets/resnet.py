@@ -1,5 +1,7 @@
 """ResNets as timm builds them, with random weights and without what follows the last map of features."""
 
+from typing import Any
+
 import timm
 from torch import nn
 
@@ -21,3 +23,19 @@ def build_resnet(architecture: str) -> nn.Module:
             f"architecture is {architecture!r}, which is no ResNet of timm; use resnet50, resnet18 or resnet10t"
         )
     return timm.create_model(architecture, pretrained=False, num_classes=0, global_pool="")
+
+
+def keep_last_resolution(resnet: nn.Module) -> None:
+    """Let the last stage of a ResNet keep the resolution of the one before it: its map is a 16th of the image, not a 32nd.
+
+    No weight changes, so it may be done before weights are loaded or after.
+
+    Source: Beyond Part Models (Sun et al., 2018), section 4.1; the strong Re-ID baseline (Luo et al., 2019), section 3.5.
+    """
+    first: Any = resnet.layer4[0]  # type: ignore[index]
+    for module in first.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+    shortcut = first.downsample
+    if isinstance(shortcut[0], nn.AvgPool2d):  # of ResNet-D, which has its stride there
+        shortcut[0] = nn.Identity()

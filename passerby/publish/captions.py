@@ -44,9 +44,7 @@ class CaptionsOnly:
         name = self.manifest.shards[index].name
         return write_shard(
             self.out,
-            self.manifest.split,
-            index,
-            len(self.manifest.shards),
+            name,
             self._entries(name),
             columns=columns_of(pq.read_schema(meta_path(self.root, name))),
             config_hash=config_hash({"made_from": self.manifest.shards[index].config_hash, "has_images": False}),
@@ -57,7 +55,7 @@ class CaptionsOnly:
             if isinstance(entry, Rejected):
                 yield entry
             else:
-                yield Sample(entry.fields["key"], b"", "", entry.fields, entry.fields["caption"])
+                yield Sample(entry.fields["key"], b"", "", entry.fields, entry.fields.get("caption", ""))
 
 
 def write_captions_only(root: Path, manifest: Manifest, out: Path, *, workers: int) -> Manifest:
@@ -65,7 +63,7 @@ def write_captions_only(root: Path, manifest: Manifest, out: Path, *, workers: i
     count = len(manifest.shards)
     for _ in run_units(CaptionsOnly(root, manifest, out), range(count), workers=workers):
         pass  # the records are read back when all are there
-    copy = finalise(out, manifest.split, count, {**manifest.header, "has_images": False})
+    copy = finalise(out, manifest.shard_counts, {**manifest.header, "has_images": False})
     _carry_claims(root, out)
     write_card(out, copy)
     sums = {}

@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 
 from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
-from passerby.sample import encode_json
 from passerby.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from passerby.shards.sums import FULL, SUMS_NAME, hash_file, is_inside, read_sums
-from passerby.shards.table import TEXT_MEMBERS, hash_column, layout_of
+from passerby.shards.table import TEXT_MEMBERS, hash_column, layout_of, text_members
 from passerby.shards.tar import TarWriter
 from passerby.shards.verify import Problem
 from passerby.shards.write import meta_path, tar_path
@@ -97,7 +96,7 @@ class Hydration:
             for row in (row for batch in table.iter_batches(_ROWS_A_BATCH) for row in batch.to_pylist()):
                 if row["status"] != "kept":
                     continue
-                text = {"json": encode_json({name: row[name] for name in fields}), "txt": row["caption"].encode()}
+                text = text_members({name: row[name] for name in fields})
                 members = []
                 for name in names:
                     content = text[name] if name in text else self._file(index, row, name)

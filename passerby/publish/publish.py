@@ -120,11 +120,6 @@ def plan_uploads(folder: Path) -> list[Upload]:
     return sorted(uploads, key=lambda upload: (_rank(upload.name), upload.name))
 
 
-def has_images(manifest: Manifest) -> bool:
-    """Say whether a data set has images, or is a captions-only copy."""
-    return manifest.header.get("has_images", True) is True
-
-
 def _rank(name: str) -> int:
     if name in CLOSING:
         return 2 + CLOSING.index(name)
@@ -142,7 +137,7 @@ def _sort_out(
 
 def _check_licence(manifest: Manifest, acknowledged: str) -> None:
     source = str(manifest.header.get("source", "the images"))
-    if has_images(manifest) and acknowledged != source:
+    if manifest.has_images and acknowledged != source:
         raise ValueError(
             f"the images of {source} may go only where their licence lets you hand them on; if it does,"
             f' say so with --acknowledge "{source}", or publish the captions alone'
@@ -176,7 +171,7 @@ def _check_free(target: str, names: Sequence[str], folder: Path, uploads: Sequen
         )
     if MANIFEST_NAME in names:
         there = json.loads(_folder_of(target).read(MANIFEST_NAME))
-        if there.get("has_images", True) and not has_images(read_manifest(folder)):
+        if there.get("has_images", True) and not read_manifest(folder).has_images:
             raise ValueError(
                 f"{target} holds a data set with its images, which captions alone would replace; choose another"
             )
@@ -185,7 +180,7 @@ def _check_free(target: str, names: Sequence[str], folder: Path, uploads: Sequen
 @contextmanager
 def _copy_of(root: Path, manifest: Manifest, workers: int, *, with_images: bool) -> Iterator[Path]:
     """Give the folder to send: the data set itself, or a captions-only copy that is gone afterwards."""
-    if with_images or not has_images(manifest):
+    if with_images or not manifest.has_images:
         yield root
         return
     with TemporaryDirectory(prefix="passerby-publish-") as folder:
@@ -194,7 +189,7 @@ def _copy_of(root: Path, manifest: Manifest, workers: int, *, with_images: bool)
 
 
 def _left_out(root: Path, manifest: Manifest, *, with_images: bool) -> tuple[str, ...]:
-    if with_images or not has_images(manifest):
+    if with_images or not manifest.has_images:
         return ()
     taken = {*files_without_images(root, manifest), *(f"data/{record.name}.tar" for record in manifest.shards)}
     return tuple(upload.name for upload in plan_uploads(root) if upload.name not in taken)

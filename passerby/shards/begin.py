@@ -59,3 +59,22 @@ def count_shards(images: int, mean_bytes: float, shard_size: int = 0) -> int:
         return max(1, -(-images // shard_size))
     fine = min(SHARDS_WISHED, images // IMAGES_A_SHARD_AT_LEAST)
     return max(1, fine, round(images * (mean_bytes + BYTES_BESIDE_IMAGE) / SHARD_BYTES))
+
+
+def count_shards_by_split(images: Mapping[str, int], mean_bytes: float, shards: int = 0) -> dict[str, int]:
+    """Say into how many shards to cut each split: `shards` the largest and the others in proportion, or see `count_shards`.
+
+    Args:
+        images: How many each split has.
+        mean_bytes: Size of an image file.
+        shards: Of the largest split; 0 leaves it to the bytes.
+
+    Raises:
+        ValueError: `shards` is more than the images of the largest split.
+    """
+    largest = max(images.values())
+    if shards > largest:
+        raise ValueError(f"shards is {shards:,}, and the largest split has {largest:,} images; give at most as many")
+    if not shards:
+        return {split: count_shards(count, mean_bytes) for split, count in images.items()}
+    return {split: max(1, round(shards * count / largest)) for split, count in images.items()}

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from passerby.runtime import atomic_file
 from passerby.shards.table import layout_of
 from passerby.shards.tar import BLOCK, END
-from passerby.shards.write import RECORD_KEY, ShardRecord, begin_shard, meta_path, shard_name, tar_path
+from passerby.shards.write import RECORD_KEY, ShardRecord, begin_shard, meta_path, tar_path
 
 _ROWS_A_GROUP = 4096
 _PIECE_BYTES = 1 << 20
@@ -52,22 +52,19 @@ class Part:
         return self.rows.filter(pc.equal(self.rows["status"], "kept"))
 
 
-def copy_shard(root: Path, split: str, index: int, of: int, parts: Sequence[Part], *, config_hash: str) -> ShardRecord:
-    """Write shard `index` of `of` under `root` from parts of other shards, in their order.
+def copy_shard(root: Path, name: str, parts: Sequence[Part], *, config_hash: str) -> ShardRecord:
+    """Write shard `name` under `root` from parts of other shards, in their order.
 
     A shard that this configuration has finished already is left as it is; see `passerby.shards.write.write_shard`.
 
     Args:
         root: folder of the data set.
-        split: such as `train`.
-        index: number of the shard, from 0.
-        of: number of shards of the split.
+        name: such as `train-00003-of-00064`.
         parts: what to copy; at least one, all with the same columns.
         config_hash: names the configuration that decides every byte.
     """
-    if done := begin_shard(root, split, index, of, config_hash=config_hash):
+    if done := begin_shard(root, name, config_hash=config_hash):
         return done
-    name = shard_name(split, index, of)
     sha256 = copy_tar(tar_path(root, name), parts)
     return write_rows(root, name, moved_rows(parts), sha256=sha256, config_hash=config_hash)
 

@@ -5,8 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,9 @@ import pyarrow.parquet as pq
 
 from passerby.runtime import atomic_file, write_atomically
 from passerby.shards.table import read_rows
-from passerby.shards.write import ShardRecord, meta_path, parse_record, read_record, shard_name, tar_path
+from passerby.shards.write import ShardRecord, meta_path, parse_record, read_record, shard_names, tar_path
 
-FORMAT, VERSION = "passerby", 1
+FORMAT, VERSION = "passerby", 2
 """What a manifest says it is; the version grows when older code could misread it."""
 
 MANIFEST_NAME = "manifest.json"
@@ -29,11 +30,8 @@ QUARANTINE_SCHEMA = pa.schema([("shard", pa.string()), *((name, pa.string()) for
 class Manifest:
     """What a data set says of itself; `passerby.shards.verify` finds out whether it is true."""
 
-    split: str
-    """Such as `train`."""
-
     shards: tuple[ShardRecord, ...]
-    """All shards of the split, in order."""
+    """All shards in order, split by split."""
 
     tables: Mapping[str, str]
     """Hash (sha256, hexadecimal) of the table in `meta/` of each shard, by the shard's name."""
@@ -43,6 +41,29 @@ class Manifest:
 
     header: Mapping[str, Any]
     """How the data set was made: configuration, versions, sources, whatever its maker tells."""
+
+    @property
+    def shard_counts(self) -> dict[str, int]:
+        """The splits in order, such as `train`, and how many shards each has."""
+        return dict(Counter(record.split for record in self.shards))
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """The splits in order, and which of the shards are theirs."""
+        ends = accumulate(self.shard_counts.values())
+        return {
+            split: range(end - count, end) for (split, count), end in zip(self.shard_counts.items(), ends, strict=True)
+        }
+
+    @property
+    def has_images(self) -> bool:
+        """False of a captions-only copy."""
+        return self.header.get("has_images", True) is True
+
+    @property
+    def has_captions(self) -> bool:
+        """False of images that nobody has captioned."""
+        return self.header.get("has_captions", True) is True
 
     @property
     def kept(self) -> int:
@@ -66,26 +87,25 @@ class Manifest:
         return reasons
 
 
-def finalise(root: Path, split: str, of: int, header: Mapping[str, Any]) -> Manifest:
-    """Turn `of` finished shards into a data set: write `sizes.json`, the quarantine, and the manifest.
+def finalise(root: Path, splits: Mapping[str, int], header: Mapping[str, Any]) -> Manifest:
+    """Turn finished shards into a data set: write `sizes.json`, the quarantine, and the manifest.
 
     Args:
         root: folder of the data set.
-        split: such as `train`.
-        of: number of shards.
+        splits: their names in order, and how many shards each has.
         header: what the manifest shall say on how the data set was made; JSON.
 
     Raises:
         FileNotFoundError: shards are not done.
-        ValueError: shards of several configurations, files of other shards, a key in two shards, or a header that
-            claims a name of the manifest's own.
+        ValueError: shards of several configurations, files of other shards, a key in two shards, a split without shards, or
+            a header that claims a name of the manifest's own.
     """
-    records = _done_records(root, split, of)
-    names = [record.name for record in records]
+    names = shard_names(splits)
+    records = _done_records(root, names)
     _check_together(root, records)
     tables = {name: hash_table(root, name) for name in names}
-    manifest = Manifest(split, records, tables, totals_of(records), dict(header))
-    own = {"format": FORMAT, "version": VERSION, "split": split, **manifest.totals}
+    manifest = Manifest(records, tables, totals_of(records), dict(header))
+    own = {"format": FORMAT, "version": VERSION, "splits": [*splits], **manifest.totals}
     lists = {"shards": [asdict(record) for record in records], "tables": tables}
     if claimed := sorted({*own, *lists} & header.keys()):
         raise ValueError(f"header must not hold {claimed}, which are the manifest's own")
@@ -111,14 +131,17 @@ def read_manifest(root: Path) -> Manifest:
         raise ValueError(f"{path} is malformed: {error}") from None
     if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not the manifest of a passerby data set")
-    version, split, shards, tables = (stored.pop(name, None) for name in ("version", "split", "shards", "tables"))
+    version, splits, shards, tables = (stored.pop(name, None) for name in ("version", "splits", "shards", "tables"))
     if version != VERSION:
-        raise ValueError(f"{path} has version {version}; this passerby reads version {VERSION}")
-    if not isinstance(split, str) or not isinstance(shards, list) or not shards:
-        raise ValueError(f"{path} is malformed: it names no split, or no list of shards")
+        raise ValueError(
+            f"{path} has version {version}; this passerby reads version {VERSION}; make the data set again"
+        )
+    if not _is_text_list(splits) or not isinstance(shards, list) or not shards:
+        raise ValueError(f"{path} is malformed: it has no list of splits, or no list of shards")
     try:
         records = tuple(map(parse_record, shards))
-        expected = [shard_name(split, index, len(records)) for index in range(len(records))]
+        counts = Counter(record.split for record in records)
+        expected = shard_names({split: counts[split] for split in splits})
     except ValueError as error:
         raise ValueError(f"{path} is malformed: {error}") from None
     if [record.name for record in records] != expected:
@@ -126,7 +149,7 @@ def read_manifest(root: Path) -> Manifest:
     if not isinstance(tables, dict) or [*tables] != expected:
         raise ValueError(f"{path} is malformed: it does not name one table for each shard")
     totals = {name: stored.pop(name, None) for name in totals_of(records)}
-    return Manifest(split, records, tables, totals, stored)
+    return Manifest(records, tables, totals, stored)
 
 
 def totals_of(records: Iterable[ShardRecord]) -> dict[str, Any]:
@@ -200,13 +223,15 @@ def read_quarantine(root: Path, name: str) -> pa.Table:
     return rows.add_column(0, "shard", pa.array([name] * len(rows), pa.string())).cast(QUARANTINE_SCHEMA)
 
 
-def _done_records(root: Path, split: str, of: int) -> tuple[ShardRecord, ...]:
-    if of < 1:
-        raise ValueError(f"of is {of}; a data set has at least 1 shard")
-    found = [read_record(root, split, index, of) for index in range(of)]
-    if missing := [shard_name(split, index, of) for index, record in enumerate(found) if record is None]:
-        raise FileNotFoundError(f"{root} lacks {len(missing)} of {of} shards ({_listed(missing)}); run again")
-    return tuple(record for record in found if record is not None)
+def _is_text_list(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
+
+
+def _done_records(root: Path, names: Sequence[str]) -> tuple[ShardRecord, ...]:
+    found = {name: read_record(root, name) for name in names}
+    if missing := [name for name, record in found.items() if record is None]:
+        raise FileNotFoundError(f"{root} lacks {len(missing)} of {len(names)} shards ({_listed(missing)}); run again")
+    return tuple(record for record in found.values() if record is not None)
 
 
 def _check_together(root: Path, records: Sequence[ShardRecord]) -> None:

@@ -26,10 +26,10 @@ MAX_OPEN_TARS = 256
 class ShardDataset:
     """The samples of a data set, in order; usable as a map-style data set of PyTorch.
 
-    A sample is a dict: `__key__`, the image's bytes under its extension (`jpg`), the fields under `json`, the
-    caption under `txt`, and the bytes of further members under their extensions (`parsing.png`); of a captions-only
-    copy, JSON and caption alone. Memory is 24 bytes a sample of the shards touched; processes that fork share it, and
-    a pickle carries none of it.
+    A sample is a dict: `__key__`, the image's bytes under its extension (`jpg`), the fields under `json`, the caption,
+    where it has one, under `txt`, and the bytes of further members under their extensions (`parsing.png`); of a
+    captions-only copy, JSON and caption alone. Memory is 24 bytes a sample of the shards touched; processes that fork
+    share it, and a pickle carries none of it.
 
     Args:
         root: folder of the data set, or a URL that fsspec reaches (`s3://bucket/folder`, `hf://datasets/ORG/NAME`):
@@ -64,6 +64,17 @@ class ShardDataset:
 
     def __reduce__(self) -> tuple[type["ShardDataset"], tuple[Path | str]]:
         return type(self), (self._location,)
+
+    def split(self, name: str) -> range:
+        """Give the indices of the samples of a split.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if name not in self.manifest.splits:
+            raise ValueError(f"{self._location} has no split {name!r}; it has {', '.join(self.manifest.splits)}")
+        shards = self.manifest.splits[name]
+        return range(self._starts[shards.start], self._starts[shards.stop])
 
     def metadata(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read fields of all samples, in their order, without touching a tar.
@@ -183,7 +194,8 @@ def _sample(tar: View, names: Sequence[str], place: Sequence[tuple[int, int]]) -
     for name, (start, end) in zip(names[1:], others, strict=True):
         sample[name] = tar[start:end]
     sample["json"] = json.loads(sample["json"])
-    sample["txt"] = sample["txt"].decode()
+    if "txt" in sample:
+        sample["txt"] = sample["txt"].decode()
     return sample
 
 

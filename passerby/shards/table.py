@@ -1,7 +1,7 @@
 """The table of a shard: a row for every input, samples and inputs left out alike, in the order they came."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from passerby.sample import Rejected, Sample, printable
+from passerby.sample import JsonValue, Rejected, Sample, encode_json, printable
 
-REQUIRED_COLUMNS = ("key", "caption", "sha256", "path")
+REQUIRED_COLUMNS = ("key", "sha256", "path")
 """Fields of every data set: what `verify` checks a sample by, and the file it came from."""
 
 STATUS_COLUMNS = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 """`kept` or `rejected`; and for what was rejected, why."""
 
 TEXT_MEMBERS = ("json", "txt")
-"""The members that every sample has, whether or not its image is there."""
+"""The members that follow from the fields: `text_members` makes them."""
 
 _ROWS_A_GROUP = 4096
 _SCALARS: Mapping[Callable[[pa.DataType], bool], type] = {
@@ -44,7 +44,9 @@ class TableWriter:
         for name in REQUIRED_COLUMNS:
             if name not in columns.names or columns.field(name).type != pa.string():
                 raise ValueError(f"columns must hold {name} as a string; they are {columns.names}")
-        _schema(columns, TEXT_MEMBERS)
+        if "caption" in columns.names and columns.field("caption").type != pa.string():
+            raise ValueError(f"column caption is {columns.field('caption').type}; it must be a string")
+        _schema(columns, _text_names(columns.names))
         self._file = file
         self._columns = columns
         self._names = tuple(columns.names)
@@ -114,7 +116,7 @@ class TableWriter:
 
     def _write_rows(self) -> None:
         if self._writer is None:
-            schema = _schema(self._columns, self._members or ("image", *TEXT_MEMBERS))
+            schema = _schema(self._columns, self._members or ("image", *_text_names(self._names)))
             self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         schema = self._writer.schema
         width = len(schema)
@@ -145,8 +147,19 @@ def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> 
 
 
 def member_names(sample: Sample) -> tuple[str, ...]:
-    """Name the members of a sample in their order: `image` (where it has one), `json`, `txt`, and extras."""
-    return (*(("image",) if sample.image_extension else ()), *TEXT_MEMBERS, *sample.extras)
+    """Name the members of a sample in their order: `image` and `txt` where it has them, `json`, and extras."""
+    image = ("image",) if sample.image_extension else ()
+    return (*image, *_text_names(sample.fields), *sample.extras)
+
+
+def text_members(fields: Mapping[str, JsonValue]) -> dict[str, bytes]:
+    """Make the members that follow from a sample's fields: `json`, and `txt` where there is a caption.
+
+    Raises:
+        ValueError: the fields are no flat JSON.
+    """
+    texts = {"json": encode_json(fields), "txt": str(fields.get("caption", "")).encode()}
+    return {name: texts[name] for name in _text_names(fields)}
 
 
 def layout_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
@@ -165,6 +178,10 @@ def columns_of(schema: pa.Schema) -> pa.Schema:
 def hash_column(member: str) -> str:
     """Name the column with the sha256 of the image or of an extra; JSON and text need none, the table says them whole."""
     return "sha256" if member == "image" else f"{member}_sha256"
+
+
+def _text_names(fields: Container[str]) -> tuple[str, ...]:
+    return TEXT_MEMBERS if "caption" in fields else ("json",)
 
 
 def _schema(columns: pa.Schema, members: Sequence[str]) -> pa.Schema:

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from passerby.sample import encode_json
 from passerby.shards.manifest import (
     MANIFEST_NAME,
     QUARANTINE_NAME,
@@ -33,7 +32,7 @@ from passerby.shards.manifest import (
 )
 from passerby.shards.remote import mirror
 from passerby.shards.sums import FULL, check_sums
-from passerby.shards.table import hash_column, layout_of
+from passerby.shards.table import hash_column, layout_of, text_members
 from passerby.shards.tar import BLOCK, END, padding_after, tar_header
 from passerby.shards.write import ShardRecord, meta_path, read_footer, tar_path
 from passerby.storage import RemoteFolder, is_url
@@ -215,7 +214,7 @@ def _check_sample(
     """Check every byte of the sample that begins at `position`; give where it ends, and what is wrong."""
     key = row["key"]
     try:
-        known = {"json": encode_json({name: row[name] for name in fields}), "txt": row["caption"].encode()}
+        known = text_members({name: row[name] for name in fields})
         names = {member: row["image_extension"] if member == "image" else member for member in members}
         headers = {member: tar_header(f"{key}.{names[member]}", row[f"{member}_size"]) for member in members}
     except (ValueError, TypeError) as error:

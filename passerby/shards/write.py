@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from passerby.runtime import atomic_file, remove_stale_temporaries
-from passerby.sample import Rejected, Sample, encode_json
-from passerby.shards.table import TableWriter
+from passerby.sample import Rejected, Sample
+from passerby.shards.table import TableWriter, text_members
 from passerby.shards.tar import TarWriter
 
 SHARD_PATTERN = re.compile(r"(?P<split>[a-z][a-z0-9_]{0,39})-(?P<index>[0-9]{5,7})-of-(?P<of>[0-9]{5,7})")
@@ -68,13 +68,7 @@ class ShardRecord:
 
     def __post_init__(self) -> None:
         """Refuse a name that could become a path outside the data set."""
-        if not SHARD_PATTERN.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} names no shard; names are like train-00003-of-00064")
-
-    @property
-    def index(self) -> int:
-        """Number of the shard in its split, from 0."""
-        return int(self.name.split("-")[1])
+        check_name(self.name)
 
     @property
     def split(self) -> str:
@@ -87,6 +81,20 @@ class ShardRecord:
         return sum(self.reasons.values())
 
 
+def shard_names(splits: Mapping[str, int]) -> list[str]:
+    """Name all shards of a data set in order: of each split, so many.
+
+    >>> shard_names({"train": 1, "val": 2})
+    ['train-00000-of-00001', 'val-00000-of-00002', 'val-00001-of-00002']
+
+    Raises:
+        ValueError: a split's name cannot stand in a file name, a split has no shard, or there is no split.
+    """
+    if min(splits.values(), default=0) < 1:
+        raise ValueError(f"splits is {dict(splits)}; a data set has at least one, and each has at least 1 shard")
+    return [shard_name(split, index, of) for split, of in splits.items() for index in range(of)]
+
+
 def shard_name(split: str, index: int, of: int) -> str:
     """Name shard `index` of the `of` shards of a split.
 
@@ -94,9 +102,17 @@ def shard_name(split: str, index: int, of: int) -> str:
         ValueError: `split` cannot stand in a file name, or there is no such shard.
     """
     name = f"{split}-{index:05d}-of-{of:05d}"
-    if not SHARD_PATTERN.fullmatch(name) or not 0 <= index < of:
-        raise ValueError(f"{name!r} names no shard: splits are lower-case words such as 'train', shards count from 0")
+    check_name(name)
     return name
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is none of a shard, and could become a path outside the data set."""
+    found = SHARD_PATTERN.fullmatch(name)
+    if not found or int(found["index"]) >= int(found["of"]):
+        raise ValueError(
+            f"{name!r} names no shard; names are like train-00003-of-00064: a lower-case word, and numbers from 0"
+        )
 
 
 def tar_path(root: Path, name: str) -> Path:
@@ -110,35 +126,25 @@ def meta_path(root: Path, name: str) -> Path:
 
 
 def write_shard(
-    root: Path,
-    split: str,
-    index: int,
-    of: int,
-    entries: Iterable[Sample | Rejected],
-    *,
-    columns: pa.Schema,
-    config_hash: str,
+    root: Path, name: str, entries: Iterable[Sample | Rejected], *, columns: pa.Schema, config_hash: str
 ) -> ShardRecord:
-    """Write shard `index` of `of` under `root`: `entries` in their order, few of them in memory at a time.
+    """Write shard `name` under `root`: `entries` in their order, few of them in memory at a time.
 
     A shard that this configuration has finished already is left as it is.
 
     Args:
         root: folder of the data set.
-        split: such as `train`.
-        index: number of the shard, from 0.
-        of: number of shards of the split.
+        name: see `shard_name`.
         entries: samples, and inputs that are left out.
-        columns: names, order and types of every sample's fields. `key`, `caption`, `sha256` (of the image, in
-            hexadecimal) and `path` are among them.
+        columns: names, order and types of every sample's fields. `key`, `sha256` (of the image, in hexadecimal) and `path`
+            are among them; so is `caption`, or no sample has one.
         config_hash: names the configuration that decides every byte.
 
     Raises:
-        ValueError: a sample that could not be read back as it is, or whose key is taken.
+        ValueError: a sample that could not be read back as it is, or whose key is taken; or `name` is none of a shard.
     """
-    if done := begin_shard(root, split, index, of, config_hash=config_hash):
+    if done := begin_shard(root, name, config_hash=config_hash):
         return done
-    name = shard_name(split, index, of)
     with atomic_file(meta_path(root, name)) as meta_file, closing(TableWriter(meta_file, columns)) as table:
         with atomic_file(tar_path(root, name)) as tar_file:
             tar = TarWriter(tar_file)
@@ -157,14 +163,14 @@ def write_shard(
     return record
 
 
-def begin_shard(root: Path, split: str, index: int, of: int, *, config_hash: str) -> ShardRecord | None:
+def begin_shard(root: Path, name: str, *, config_hash: str) -> ShardRecord | None:
     """Make way for a shard: its folders, free of what dead writers left; or give its record, if this configuration has finished it.
 
     Raises:
-        ValueError: there is no such shard.
+        ValueError: `name` is none of a shard.
     """
-    name = shard_name(split, index, of)
-    before = read_record(root, split, index, of)
+    check_name(name)
+    before = read_record(root, name)
     if before is not None and before.config_hash == config_hash:
         return before  # done, perhaps a moment ago by another run into the same folder
     if before is not None:
@@ -175,9 +181,8 @@ def begin_shard(root: Path, split: str, index: int, of: int, *, config_hash: str
     return None
 
 
-def read_record(root: Path, split: str, index: int, of: int) -> ShardRecord | None:
+def read_record(root: Path, name: str) -> ShardRecord | None:
     """Read the record of a shard that is done: it is in the table, and the tar is there and has its size."""
-    name = shard_name(split, index, of)
     try:
         record = read_footer(meta_path(root, name))
         size_bytes = tar_path(root, name).stat().st_size
@@ -239,12 +244,11 @@ def _write_entries(
 
 def _members(sample: Sample) -> list[tuple[str, bytes]]:
     """Give the members of a sample in the order of `table.member_names`."""
-    if sample.caption.splitlines() != [sample.caption] or sample.caption.isspace():
+    if "caption" in sample.fields and (sample.caption.splitlines() != [sample.caption] or sample.caption.isspace()):
         raise ValueError(f"sample {sample.key}: caption {sample.caption!r} must be one line of text")
-    if (sample.fields["key"], sample.fields["caption"]) != (sample.key, sample.caption):
+    if (sample.fields["key"], sample.fields.get("caption", "")) != (sample.key, sample.caption):
         raise ValueError(f"sample {sample.key}: the fields key and caption must be those of the sample")
     if sample.image_extension not in IMAGE_EXTENSIONS and (sample.image or sample.image_extension):
         raise ValueError(f"sample {sample.key} is a {sample.image_extension!r}; allowed are {IMAGE_EXTENSIONS}")
-    json_and_text = [("json", encode_json(sample.fields)), ("txt", sample.caption.encode())]
     image = [(sample.image_extension, sample.image)] if sample.image_extension else []
-    return [*image, *json_and_text, *sample.extras.items()]
+    return [*image, *text_members(sample.fields).items(), *sample.extras.items()]

@@ -13,7 +13,7 @@ from passerby.synthetic.look import build_look
 from passerby.synthetic.mesh import Bytes, Floats, Mesh
 from passerby.synthetic.people import Person
 from passerby.synthetic.raster import Hits, rasterize
-from passerby.synthetic.scene import Camera, Light, View, build_light, place_camera, scene_source, shade
+from passerby.synthetic.scene import Camera, Light, View, build_light, heading_before, place_camera, scene_source, shade
 from passerby.synthetic.visibility import visible_attributes
 
 RENDERER_VERSION = 2
@@ -39,12 +39,27 @@ class Rendering:
     """What the person does here; see `people.ACTIONS`."""
 
 
-def render(person: Person, view: View, *, seed: int, height: int = 256, width: int = 128) -> Rendering:
-    """Render a person; the picture depends on (seed, identity, view) and the size alone."""
+def render(
+    person: Person, view: View, *, seed: int, height: int = 256, width: int = 128, azimuth: float | None = None
+) -> Rendering:
+    """Render a person; the picture depends on (seed, identity, view), the azimuth and the size alone.
+
+    Args:
+        person: Who.
+        view: From where and when.
+        seed: Seed of the data set.
+        height: Pixels.
+        width: Pixels.
+        azimuth: Where the camera looks in the world, radians, as one that hangs on a wall does; by default the person
+            has a place in the scene, and cameras stand around it.
+    """
     look = build_look(person, seed)
     name = f"{person.identity}/{view.camera}/{view.weather}/{view.illumination}/{view.scene}"
     source = random.Random(draw(seed, name, purpose="image"))  # noqa: S311  (looks, not secrets)
-    heading = scene_source(seed, person.identity, view.scene).uniform(-np.pi, np.pi)
+    if azimuth is None:
+        heading = scene_source(seed, person.identity, view.scene).uniform(-np.pi, np.pi)
+    else:
+        heading = heading_before(view, azimuth)
     pose = draw_pose(person, look, source)
     mesh = build_figure(person, look, pose)
     camera = place_camera(view, mesh, source, heading, height=height, width=width)

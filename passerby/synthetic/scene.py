@@ -188,6 +188,12 @@ def place_camera(view: View, mesh: Mesh, source: random.Random, heading: float, 
     )
 
 
+def heading_before(view: View, azimuth: float) -> float:
+    """Say where a person faces in the world, radians, whom a camera sees from a view's side while it looks along `azimuth`."""
+    angle = math.radians((90 + 10 * (view.camera - 1)) % 360)
+    return azimuth - math.atan2(-math.cos(angle), -math.sin(angle))
+
+
 def scene_source(seed: int, identity: int, scene: int) -> random.Random:
     """Give the random source of what an identity's scene keeps: the person's heading in it."""
     return random.Random(draw(seed, f"{identity}/{scene}", purpose="scene"))  # noqa: S311  (looks, not secrets)

@@ -1,4 +1,4 @@
-"""What a method of pre-training promises to the loop, and what the loop can be told."""
+"""What a method promises to the loop, and what the loop can be told."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Any, Literal, Protocol
 from torch import nn
 
 from passerby.optim import Optimizer, Schedule
-from passerby.tokens import Tokenizer
-from pretrain.batch import Batch
+from passerby.training.batch import Batch
 
 
 class Method(Protocol):
@@ -43,16 +42,6 @@ def encoder_table(config: object) -> dict[str, Any]:
     """Give what rebuilds an image encoder, from the fields that every method's configuration has."""
     names = ("architecture", "image_height", "image_width", "image_mean", "image_std")
     return {name: getattr(config, name) for name in names}
-
-
-class MethodModule(Protocol):
-    """A Python module such as `pretrain.vtbr`."""
-
-    Config: type[Any]
-
-    def build(self, config: Any, tokenizer: Tokenizer, *, generator_seed: int) -> nn.Module:  # noqa: ANN401
-        """Build the method, with random weights."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,28 @@
-"""One run of a recipe: claim the folder, make the shards that are missing, merge what the units wrote."""
+"""One run of a recipe: claim the folder, make the shards that are missing, merge what the units wrote.
 
+What recipes share is here too: how inputs are sliced, and what an image's file tells.
+"""
+
+import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from passerby.card import write_card
 from passerby.config import config_hash
 from passerby.engine import run_units
+from passerby.images import ImageInfo
 from passerby.runtime import remove_stale_temporaries
+from passerby.sample import JsonValue
 from passerby.shards.begin import claim
 from passerby.shards.manifest import Manifest, finalise
-from passerby.shards.write import ShardRecord, read_record
+from passerby.shards.write import ShardRecord, read_record, shard_names
 
 SYNTHETIC = "synthetic pedestrians"
 """The name of our own renders as a source of images; cards say in words what it means."""
@@ -36,13 +44,8 @@ class Recipe(Protocol):
         ...
 
     @property
-    def split(self) -> str:
-        """Such as `train`."""
-        ...
-
-    @property
-    def units(self) -> int:
-        """How many shards there will be."""
+    def splits(self) -> Mapping[str, int]:
+        """The splits in order, and how many units each has. Units are numbered over all splits."""
         ...
 
     @property
@@ -56,7 +59,7 @@ class Recipe(Protocol):
         ...
 
     def run_unit(self, index: int) -> ShardRecord:
-        """Write shard `index` from its slice of the sorted inputs."""
+        """Write shard `index` of `shard_names(splits)` from its slice of the sorted inputs."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
@@ -96,17 +99,35 @@ def generate(
         (recipe.root / name).mkdir(exist_ok=True)
     for folder in (recipe.root, *filter(Path.is_dir, recipe.root.iterdir())):
         remove_stale_temporaries(folder)
-    records = _done_records(recipe)
-    missing = [index for index in range(recipe.units) if index not in records]
-    _report(records, recipe, on_progress)
+    names = shard_names(recipe.splits)
+    records = _done_records(recipe, names)
+    missing = [index for index, name in enumerate(names) if name not in records]
+    _report(records, len(names), on_progress)
     for record in run_units(recipe, missing, workers=workers):
-        records[record.index] = record
-        _report(records, recipe, on_progress)
+        records[record.name] = record
+        _report(records, len(names), on_progress)
         _check_bad_share(records.values(), recipe, max_bad)
     header = {"config": dict(recipe.config), "versions": _versions(), **recipe.describe()}
-    manifest = finalise(recipe.root, recipe.split, recipe.units, header)
+    manifest = finalise(recipe.root, recipe.splits, header)
     write_card(recipe.root, manifest)
     return manifest
+
+
+def slice_of(images: pa.Table, index: int, units: int) -> pa.Table:
+    """Give the rows of unit `index` of `units`: whole, in order, sizes differing by one at most."""
+    start, stop = (len(images) * bound // units for bound in (index, index + 1))
+    return images.slice(start, stop - start)
+
+
+def mean_size(folder: Path, paths: pa.ChunkedArray) -> float:
+    """Give the mean size in bytes of at most 1,000 images, evenly spaced; those that cannot be read count nothing."""
+    sizes = [size for path in paths[:: 1 + len(paths) // 1000].to_pylist() if (size := _size(folder / path))]
+    return sum(sizes) / max(len(sizes), 1)
+
+
+def image_fields(data: bytes, info: ImageInfo) -> dict[str, JsonValue]:
+    """Give the fields that an image's file tells: width, height, sha256."""
+    return {"width": info.width, "height": info.height, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def source_name(images: Path, otherwise: str) -> str:
@@ -115,21 +136,28 @@ def source_name(images: Path, otherwise: str) -> str:
     return SYNTHETIC if is_ours else otherwise
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # counted and explained when the image itself is read
+        return 0
+
+
 def _versions() -> dict[str, str]:
     packages = ("jinja2", "pillow", "pyarrow")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _done_records(recipe: Recipe) -> dict[int, ShardRecord]:
+def _done_records(recipe: Recipe, names: Iterable[str]) -> dict[str, ShardRecord]:
     expected = config_hash(recipe.config)
-    found = (read_record(recipe.root, recipe.split, index, recipe.units) for index in range(recipe.units))
-    return {record.index: record for record in found if record is not None and record.config_hash == expected}
+    found = (read_record(recipe.root, name) for name in names)
+    return {record.name: record for record in found if record is not None and record.config_hash == expected}
 
 
-def _report(records: Mapping[int, ShardRecord], recipe: Recipe, on_progress: Callable[[Progress], None]) -> None:
+def _report(records: Mapping[str, ShardRecord], units: int, on_progress: Callable[[Progress], None]) -> None:
     kept = sum(record.kept for record in records.values())
     quarantined = sum(record.quarantined for record in records.values())
-    on_progress(Progress(len(records), recipe.units, kept, quarantined))
+    on_progress(Progress(len(records), units, kept, quarantined))
 
 
 def _check_bad_share(records: Collection[ShardRecord], recipe: Recipe, max_bad: float) -> None:

@@ -14,11 +14,11 @@ from tiny_method import Config
 from torch import Tensor
 
 from passerby.shards.read import ShardDataset
-from pretrain.augment import Augmentation
-from pretrain.batch import ToDevice
-from pretrain.data import is_held_out, number_people, open_data
-from pretrain.reading import DataConfig, Share
-from pretrain.stream import expand, open_stream
+from passerby.training.augment import Augmentation
+from passerby.training.batch import ToDevice
+from passerby.training.data import is_held_out, number_people, open_data
+from passerby.training.reading import DataConfig, Share
+from passerby.training.stream import expand, open_stream
 
 EVERYTHING = Augmentation(crop="resized", flip=0.5, erasing=0.5, brightness=0.3)
 UNCHANGED = DataConfig(validation_share=0.0)

@@ -1,7 +1,7 @@
 """What the two ways of reading share: their configuration, their promise to the loop, and how text is prepared."""
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,15 +10,15 @@ import numpy as np
 
 from passerby.shards.plan import Mode
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation
-from pretrain.batch import Captions, Preparation, Reword
+from passerby.training.augment import Augmentation
+from passerby.training.batch import Captions, Preparation, Reword
 
 PREFETCHED_BATCHES = 4
 """A worker."""
 
 
 Loader = Iterable[dict[str, Any]]
-"""Collated batches; see `pretrain.batch.Collate`."""
+"""Collated batches; see `passerby.training.batch.Collate`."""
 
 
 class Geometry(Protocol):
@@ -92,7 +92,9 @@ class TrainingData(Protocol):
     """What a run reads: shards of ours by index, or a stream of tars."""
 
     @property
-    def tokenizer(self) -> Tokenizer: ...  # noqa: D102
+    def state(self) -> Mapping[str, Any]:
+        """Give what a checkpoint must hold for a run to go on with these data: plain values."""
+        ...
 
     @property
     def notes(self) -> Sequence[str]:

@@ -18,9 +18,9 @@ from passerby.images import ImageProblem
 from passerby.runtime import draw
 from passerby.storage import is_url
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation
-from pretrain.batch import BadSample, Collate, Example, Preparation
-from pretrain.reading import (
+from passerby.training.augment import Augmentation
+from passerby.training.batch import BadSample, Collate, Example, Preparation
+from passerby.training.reading import (
     PREFETCHED_BATCHES,
     DataConfig,
     Geometry,
@@ -46,16 +46,19 @@ def is_stream(root: str) -> bool:
 
 @dataclass(frozen=True)
 class StreamedData:
-    """An endless stream without validation. See `pretrain.reading.TrainingData`."""
+    """An endless stream without validation. See `passerby.training.reading.TrainingData`."""
+
+    tokenizer: Tokenizer
+    """That of the captions."""
 
     paths: tuple[str, ...]
     preparation: Preparation
     notes: tuple[str, ...]
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """That of the captions."""
-        return self.preparation.tokenizer
+    def state(self) -> Mapping[str, Any]:
+        """Give the vocabulary, which a run that goes on must have again."""
+        return {"tokenizer": self.tokenizer.to_json()}
 
     def steps_an_epoch(self, batch_size: int) -> int:
         """Give 0: nobody has counted the samples."""
@@ -74,7 +77,7 @@ class StreamedData:
             examples,
             batch_size=share.pass_size,
             num_workers=share.workers,
-            collate_fn=Collate(self.tokenizer.pad_id),
+            collate_fn=Collate(self.preparation.pad_id),
             pin_memory=share.pin_memory,
             worker_init_fn=outlive_termination,
             prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
@@ -94,7 +97,7 @@ def open_stream(
     seed: int,
     tokenizer: Tokenizer | None = None,
 ) -> StreamedData:
-    """Find tars, and make or load their vocabulary; see `pretrain.data.open_data`.
+    """Find tars, and make or load their vocabulary; see `passerby.training.data.open_data`.
 
     Raises:
         FileNotFoundError: a tar is missing.
@@ -104,7 +107,9 @@ def open_stream(
     captions = _read_captions(paths)
     tokenizer = tokenizer or make_tokenizer(config, captions)
     preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=None)
-    return StreamedData(tuple(paths), preparation, tuple(note_cuts(captions, tokenizer, geometry.text_length)))
+    return StreamedData(
+        tokenizer, tuple(paths), preparation, tuple(note_cuts(captions, tokenizer, geometry.text_length))
+    )
 
 
 def expand(urls: str) -> list[str]:
@@ -130,7 +135,7 @@ class _Prepare:
     def __call__(self, samples: Iterable[Mapping[str, Any]]) -> Iterator[Example]:
         for number, sample in enumerate(samples):
             try:
-                yield self.preparation(_as_ours(sample), -1, number)
+                yield self.preparation(_as_ours(sample), number)
             except ImageProblem as problem:
                 raise BadSample(f"{sample['__url__']}, sample {sample['__key__']}: {problem}") from None
 

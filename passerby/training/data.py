@@ -4,11 +4,13 @@ What becomes of a sample depends on the seed, the epoch and its key, on nothing 
 nor on that of ranks. A sample that cannot be read ends the run, since shards are verified before they are trained on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,9 +19,18 @@ from passerby.runtime import draw
 from passerby.shards.plan import Mode, Part, Plan
 from passerby.shards.read import ShardDataset
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation
-from pretrain.batch import CAPTION_FIELD, BadSample, Captions, Collate, Example, Preparation, Reword
-from pretrain.reading import (
+from passerby.training.augment import Augmentation
+from passerby.training.batch import (
+    CAPTION_FIELD,
+    BadSample,
+    Captions,
+    Collate,
+    Example,
+    Preparation,
+    Reword,
+    captions_of,
+)
+from passerby.training.reading import (
     PREFETCHED_BATCHES,
     DataConfig,
     Geometry,
@@ -35,27 +46,34 @@ MAX_CAPTIONS_READ = 100_000
 """For the vocabulary and the lengths; evenly spaced over the training samples."""
 
 
-class CaptionedPeople(Dataset[Example]):
+class People(Dataset[Example]):
     """Some samples of a data set as examples, by (position, epoch).
 
     Args:
         samples: The data set.
-        indices: Which of its samples, Int64 (positions,).
-        person_numbers: Of all samples of the data set, Int64 (samples,).
+        indices: Which of its samples, Int64 (positions,); one may be there several times.
         preparation: What is done to each.
+        person_numbers: Of all samples of the data set, Int64 (samples,).
+        camera_ids: Of all samples, Int64 (samples,).
+        caption_numbers: Which of its captions each position means, Int64 (positions,); without it, as `preparation` says.
     """
 
     def __init__(
         self,
         samples: ShardDataset,
         indices: NDArray[np.int64],
-        person_numbers: NDArray[np.int64],
         preparation: Preparation,
+        *,
+        person_numbers: NDArray[np.int64],
+        camera_ids: NDArray[np.int64],
+        caption_numbers: NDArray[np.int64] | None = None,
     ) -> None:
         self.samples = samples
         self.indices = indices
         self.preparation = preparation
-        self._person_numbers = person_numbers
+        self.person_numbers = person_numbers
+        self.camera_ids = camera_ids
+        self.caption_numbers = caption_numbers
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,12 +82,14 @@ class CaptionedPeople(Dataset[Example]):
         position, epoch = place
         index = int(self.indices[position])
         sample = self.samples[index]
+        caption_number = None if self.caption_numbers is None else int(self.caption_numbers[position])
         try:
-            return self.preparation(sample, int(self._person_numbers[index]), epoch)
+            example = self.preparation(sample, epoch, caption_number)
         except ImageProblem as problem:
             raise BadSample(
                 f"{self.samples.root}, shard {self._shard(index)}, sample {sample['__key__']}: {problem}; run passerby verify"
             ) from None
+        return {**example, "person_id": int(self.person_numbers[index]), "camera_id": int(self.camera_ids[index])}
 
     def _shard(self, index: int) -> str:
         """Name the shard of a sample."""
@@ -81,17 +101,20 @@ class CaptionedPeople(Dataset[Example]):
 class IndexedData:
     """A data set of ours, split by person. See `TrainingData`."""
 
-    train: CaptionedPeople
-    held_out: CaptionedPeople | None
+    tokenizer: Tokenizer
+    """That of the captions."""
+
+    train: People
+    held_out: People | None
     """People that training never sees, unchanged by chance."""
 
     notes: tuple[str, ...]
     mode: Mode
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """That of the captions."""
-        return self.train.preparation.tokenizer
+    def state(self) -> Mapping[str, Any]:
+        """Give the vocabulary, which a run that goes on must have again."""
+        return {"tokenizer": self.tokenizer.to_json()}
 
     def steps_an_epoch(self, batch_size: int) -> int:
         """Say how many steps read everything once."""
@@ -102,14 +125,14 @@ class IndexedData:
         parts = self._plan(share.batch_size).parts(
             start_step, stop_step, rank=share.rank, world=share.world, accumulation=share.accumulation
         )
-        return _build_loader(self.train, parts, share)
+        return build_loader(self.train, parts, share)
 
     def validation(self, share: Share) -> Loader | None:
         """Read all held-out samples once, on this rank alone."""
         if self.held_out is None:
             return None
         plan = Plan(samples=len(self.held_out), batch_size=share.pass_size)
-        return _build_loader(self.held_out, plan.parts(0, plan.steps_an_epoch), share)
+        return build_loader(self.held_out, plan.parts(0, plan.steps_an_epoch), share)
 
     def _plan(self, batch_size: int) -> Plan:
         return Plan(samples=len(self.train), batch_size=batch_size, seed=self.train.preparation.seed, mode=self.mode)
@@ -141,7 +164,7 @@ def open_data(
         ValueError: one of them is malformed, or nobody is left for training or validation.
     """
     samples = ShardDataset(root)
-    keys, people = _keys_and_people(samples)
+    keys, people, camera_ids = read_labels(samples)
     held_out = is_held_out(keys, people, config.validation_share)
     _check_split(held_out, f"{len(set(people)):,} people of {root}", config.validation_share)
     training = np.flatnonzero(~held_out)
@@ -149,10 +172,11 @@ def open_data(
     tokenizer = tokenizer or make_tokenizer(config, captions)
     preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=reword)
     unchanged = replace(preparation, how=Augmentation(), captions="first", reword=None)
-    numbers = number_people(people)
+    labels = {"person_numbers": number_people(people), "camera_ids": camera_ids}
     return IndexedData(
-        CaptionedPeople(samples, training, numbers, preparation),
-        CaptionedPeople(samples, np.flatnonzero(held_out), numbers, unchanged) if held_out.any() else None,
+        tokenizer,
+        People(samples, training, preparation, **labels),
+        People(samples, np.flatnonzero(held_out), unchanged, **labels) if held_out.any() else None,
         tuple(note_cuts(captions, tokenizer, geometry.text_length)),
         config.epoch,
     )
@@ -175,14 +199,14 @@ def number_people(people: Sequence[str]) -> NDArray[np.int64]:
     return np.array([numbers.get(person, -1) for person in people], np.int64)
 
 
-def _build_loader(people: CaptionedPeople, parts: Iterable[Part], share: Share) -> Loader:
+def build_loader(people: People, parts: Iterable[Part], share: Share) -> Loader:
     """Read parts of a plan in their order, in this process or in worker processes some batches ahead."""
     batches = ([(int(position), part.epoch) for position in part.positions] for part in parts)
     return DataLoader(
         people,
         batch_sampler=batches,
         num_workers=share.workers,
-        collate_fn=Collate(people.preparation.tokenizer.pad_id),
+        collate_fn=Collate(people.preparation.pad_id),
         pin_memory=share.pin_memory,
         worker_init_fn=outlive_termination,
         prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
@@ -197,14 +221,30 @@ def _check_split(held_out: NDArray[np.bool_], whom: str, share: float) -> None:
         )
 
 
-def _keys_and_people(samples: ShardDataset) -> tuple[list[str], list[str]]:
-    """Give key and person of all samples; "" where the person is unknown."""
-    names = ["key", *(["person_id"] if "person_id" in samples[0]["json"] else [])]
-    table = samples.metadata(names).to_pydict()
-    return table["key"], [person or "" for person in table.get("person_id", [""] * len(samples))]
+def read_labels(samples: ShardDataset) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    """Give key, person and camera of all samples; "" where the person is unknown, -1 where the camera is."""
+    known = samples[0]["json"].keys()
+    table = samples.metadata([name for name in ("key", "person_id", "camera_id") if name in known])
+    count = len(samples)
+    people = table["person_id"].to_pylist() if "person_id" in known else [""] * count
+    camera_ids = table["camera_id"].to_numpy() if "camera_id" in known else np.full(count, -1)
+    return table["key"].to_pylist(), [person or "" for person in people], camera_ids.astype(np.int64)
+
+
+def count_captions(samples: ShardDataset) -> NDArray[np.int64]:
+    """Count the captions of every sample: Int64 (samples,)."""
+    fields = samples[0]["json"]
+    if "captions" in fields:
+        counts: NDArray[np.int64] = pc.list_value_length(samples.metadata(["captions"])["captions"]).to_numpy()
+        return counts.astype(np.int64)
+    return np.full(len(samples), len(captions_of(fields)), np.int64)
 
 
 def _read_captions(samples: ShardDataset, indices: NDArray[np.int64], captions: Captions) -> list[str]:
-    names = ["caption"] if captions != "random" else [*filter(CAPTION_FIELD.fullmatch, samples[0]["json"])]
+    fields = samples[0]["json"]
+    if captions == "random" and "captions" in fields:
+        several = samples.metadata(["captions"])["captions"].take(indices).to_pylist()
+        return [caption for captions_of_one in several for caption in captions_of_one]
+    names = ["caption"] if captions != "random" else [*filter(CAPTION_FIELD.fullmatch, fields)]
     table = samples.metadata(names).take(indices)
     return [caption for name in names for caption in table[name].to_pylist()]

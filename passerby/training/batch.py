@@ -14,7 +14,7 @@ from torch import Tensor
 from passerby.images import ImageProblem, decode_rgb
 from passerby.runtime import draw
 from passerby.tokens import Tokenizer
-from pretrain.augment import Augmentation, augment, fit
+from passerby.training.augment import Augmentation, augment, fit
 
 IMAGE_MEMBERS = ("jpg", "png", "webp", "jpeg")
 PARSING_MEMBER = "parsing.png"
@@ -42,13 +42,16 @@ class Batch(TypedDict):
     """Float (batch, 3, height, width), normalised; channels last in memory."""
 
     token_ids: Tensor
-    """Int64 (batch, tokens), padded to the longest."""
+    """Int64 (batch, tokens), padded to the longest; no tokens where no text is read."""
 
     token_mask: Tensor
     """Bool (batch, tokens), true where a token is."""
 
     person_ids: Tensor
-    """Int64 (batch,); -1 where the person is unknown."""
+    """Int64 (batch,), numbers from 0; -1 where the person is unknown."""
+
+    camera_ids: Tensor
+    """Int64 (batch,); -1 where the camera is unknown."""
 
     keys: list[str]
     """Of the samples. Empty in a compiled `forward`, which would be compiled anew for every text."""
@@ -64,16 +67,18 @@ class Batch(TypedDict):
 
 
 class Example(TypedDict):
-    """One sample, before batching."""
+    """What is made of one sample, before batching."""
 
     image: Tensor
     """Uint8 (3, height, width)."""
 
     token_ids: list[int]
-    person_id: int
     key: str
     parsing: Tensor | None
     """Uint8 (height, width)."""
+
+    person_id: NotRequired[int]
+    camera_id: NotRequired[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,9 @@ class Preparation:
     text_length: int
     """Tokens at most."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    """Without it, no text is read."""
+
     how: Augmentation
     """What is left to chance."""
 
@@ -96,8 +103,13 @@ class Preparation:
     reword: Reword | None = None
     """For captions that are worded anew."""
 
-    def __call__(self, sample: Mapping[str, Any], person_id: int, epoch: int) -> Example:
+    def __call__(self, sample: Mapping[str, Any], epoch: int, caption_number: int | None = None) -> Example:
         """Make an example of a sample as `passerby.shards.read.ShardDataset` gives it.
+
+        Args:
+            sample: With its image.
+            epoch: Decides, with the seed, what is left to chance.
+            caption_number: Which of its captions; without it, as `captions` says.
 
         Raises:
             ImageProblem: the sample has no image, or one that cannot be decoded.
@@ -105,15 +117,19 @@ class Preparation:
         key = sample["__key__"]
         generator = random.Random(draw(self.seed, key, epoch, "augment"))  # noqa: S311  (no secret)
         image, parsing = self._pictures(sample)
-        caption = self._caption(sample, epoch)
+        caption = self._caption(sample, epoch, caption_number)
         image, caption, parsing = augment(image, caption, parsing, self.height_width, how=self.how, generator=generator)
         return {
             "image": image,
-            "token_ids": self.tokenizer.encode(caption, self.text_length)[0],
-            "person_id": person_id,
+            "token_ids": [] if self.tokenizer is None else self.tokenizer.encode(caption, self.text_length)[0],
             "key": key,
             "parsing": parsing if parsing is None else parsing[0],
         }
+
+    @property
+    def pad_id(self) -> int:
+        """Fills up texts."""
+        return 0 if self.tokenizer is None else self.tokenizer.pad_id
 
     def _pictures(self, sample: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Decode the image, and the parsing map at the size that the image is decoded at."""
@@ -129,13 +145,17 @@ class Preparation:
         height, width = image.shape[1:]
         return image, fit(_decode_map(sample[PARSING_MEMBER]), (height, width), is_map=True)
 
-    def _caption(self, sample: Mapping[str, Any], epoch: int) -> str:
+    def _caption(self, sample: Mapping[str, Any], epoch: int, number: int | None) -> str:
+        if self.tokenizer is None:
+            return ""
+        if number is not None:
+            return captions_of(sample["json"])[number]
         caption: str = sample["txt"]
         if self.captions == "rerender":
             assert self.reword is not None, "the reader has checked"
             caption = self.reword(sample["json"], epoch)
         elif self.captions == "random":
-            several = [value for name, value in sample["json"].items() if CAPTION_FIELD.fullmatch(name)]
+            several = captions_of(sample["json"])
             caption = several[draw(self.seed, sample["__key__"], epoch, "caption") % len(several)]
         return caption
 
@@ -154,9 +174,10 @@ class Collate:
         maps = [example["parsing"] for example in examples if example["parsing"] is not None]
         return {
             "images": torch.stack([example["image"] for example in examples]),
-            "token_ids": torch.tensor(padded),
+            "token_ids": torch.tensor(padded, dtype=torch.int64),
             "token_mask": torch.arange(longest) < lengths[:, None],
-            "person_ids": torch.tensor([example["person_id"] for example in examples]),
+            "person_ids": torch.tensor([example.get("person_id", -1) for example in examples]),
+            "camera_ids": torch.tensor([example.get("camera_id", -1) for example in examples]),
             "keys": [example["key"] for example in examples],
             **({"parsing": torch.stack(maps)} if maps else {}),
         }
@@ -181,6 +202,13 @@ class ToDevice:
         images = moved["images"].contiguous(memory_format=torch.channels_last)
         seeds = {"seed": torch.tensor(seed), "shared_seed": torch.tensor(shared_seed)}
         return {**moved, **seeds, "images": (images.float() - mean) / std}  # type: ignore[typeddict-item]
+
+
+def captions_of(fields: Mapping[str, Any]) -> list[str]:
+    """Give all captions of a sample, from its fields: the list `captions`, or `caption`, `caption_1`, …."""
+    if "captions" in fields:
+        return list(fields["captions"])
+    return [value for name, value in fields.items() if CAPTION_FIELD.fullmatch(name)]
 
 
 def _decode_map(data: bytes) -> Tensor:

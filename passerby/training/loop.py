@@ -1,4 +1,4 @@
-"""The loop of pre-training, by step; it knows no method.
+"""The loop of training, by step; it knows no method.
 
 A run is decided by its configuration, its data and its seed: data, augmentation, masks and dropout of a step are drawn
 from the number of the step, so that a run that was interrupted goes on to the same losses. Several forward passes a
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from passerby.optim import check_groups, multiplier
+from passerby.optim import check_groups
 from passerby.ranks import Ranks
 from passerby.runtime import draw
-from pretrain.batch import Batch, ToDevice
-from pretrain.journal import Journal
-from pretrain.method import LoopConfig, Method
-from pretrain.reading import Loader, Share, TrainingData
+from passerby.training.batch import Batch, ToDevice
+from passerby.training.journal import Journal
+from passerby.training.method import LoopConfig, Method
+from passerby.training.reading import Loader, Share, TrainingData
 
 FADING = 0.95
 """Of the running means that are shown: some 20 steps count."""
@@ -50,9 +50,10 @@ class Loop:
     """A method, its optimizer and its place in the run.
 
     Args:
-        method: With random weights; see `pretrain.method.Method`.
+        method: With random weights; see `passerby.training.method.Method`.
         config: How it learns.
         data: What it learns from.
+        factor: Part of its greatest value that every learning rate has, by the number of steps done.
         to_device: Finishes batches.
         ranks: This process and the others.
         workers: Processes that read.
@@ -68,6 +69,7 @@ class Loop:
         config: LoopConfig,
         data: TrainingData,
         *,
+        factor: Callable[[int], float],
         to_device: ToDevice,
         ranks: Ranks,
         workers: int,
@@ -86,6 +88,7 @@ class Loop:
         )
         self.module = method.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.method = cast(Method, self.module)
+        self._factor = factor
         self._to_device = to_device
         if checkpoint:
             self.module.load_state_dict(checkpoint["model"])
@@ -148,13 +151,7 @@ class Loop:
     def _make_step(self, collated: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Learn from the passes of a step; give the loss and its components, as means over the passes."""
         config, count = self.config, len(collated)
-        factor = multiplier(
-            self.step,
-            config.steps,
-            warmup_steps=config.warmup_steps,
-            schedule=config.schedule,
-            milestones=config.milestones,
-        )
+        factor = self._factor(self.step)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self.optimizer.zero_grad()
