@@ -28,7 +28,7 @@ def prompt_loss(image_features: Tensor, text_features: Tensor, person_indices: T
         text_features: Of the sentence about each image's person, Float (batch, embed_dim).
         person_indices: Int64 (batch,).
 
-    Source: CLIP-ReID, equations 1 to 3, and its code; pi-VL, equation 2.
+    Source: CLIP-ReID, section 3.2, and its code; pi-VL, equation 2.
     """
     is_own = person_indices[:, None] == person_indices
     with torch.autocast(image_features.device.type, enabled=False):

@@ -47,7 +47,8 @@ class PersonPlan:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if (known := len(self._positions)) < self.people:
             raise ValueError(
-                f"a batch takes {self.people} people, and there are {known} to learn from; set loop.people to {known} or less"
+                f"a batch takes {self.people} people, and there are {known} to learn from; set loop.batch_size to"
+                f" {known * self.images} or less"
             )
 
     @cached_property
@@ -78,8 +79,8 @@ class PersonPlan:
         pieces = world * accumulation
         if self.people % pieces:
             raise ValueError(
-                f"{self.people} people a batch cannot be shared by {world} ranks of {accumulation} passes; set loop.people to a"
-                f" multiple of {pieces}"
+                f"{self.people} people a batch cannot be shared by {world} ranks of {accumulation} passes; set loop.batch_size to"
+                f" a multiple of {pieces * self.images}"
             )
         batches: list[NDArray[np.int64]] = []
         for step in range(start_step, stop_step):

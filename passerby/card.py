@@ -5,18 +5,17 @@ They are made from the manifest, and from the report where there is one of this 
 
 import hashlib
 import json
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jinja2
 import pyarrow.parquet as pq
 import yaml
 
+from passerby.about import about_source
 from passerby.croissant import croissant
 from passerby.hub_header import hub_header, tags_of
 from passerby.runtime import write_atomically
@@ -31,9 +30,6 @@ REPORT_FORMAT = "passerby-report"
 
 REQUIRED = ("card", "columns", "config", "is_synthetic", "source", "title")
 """What a manifest must say for a card."""
-
-LINE = 128
-"""Characters a line of the card."""
 
 EXAMPLES_SHOWN, VALUES_SHOWN = 3, 3
 """Captions in the card, and values of an attribute in its table."""
@@ -210,18 +206,6 @@ def croissant_json(facts: Facts) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def about_source(source: str, told: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """Give what is known of an image data set: how it was collected, licences, consent.
-
-    Args:
-        source: Its name; see `sources.yaml`.
-        told: What a reader of the data set knows; it counts where the file has nothing of that name.
-    """
-    known: dict[str, dict[str, Any]] = yaml.safe_load((TEMPLATES / "data_card" / "sources.yaml").read_text("utf-8"))
-    about = {"url": "", "citation": "", "notice": "", **(known.get(source) or {**known["other"], **told})}
-    return {name: _paragraph(text, source) if isinstance(text, str) else text for name, text in about.items()}
-
-
 def _about(manifest: Manifest) -> dict[str, Any]:
     return about_source(manifest.header["source"], manifest.header.get("about", {}))
 
@@ -237,12 +221,6 @@ def _annotated(header: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str,
 def _counted(told: Mapping[str, int]) -> str:
     """Write counts as `1,024 samples, 1 shard`."""
     return ", ".join(f"{count:,} {_SINGULAR[name] if count == 1 else name}" for name, count in told.items())
-
-
-def _paragraph(text: str, source: str) -> str:
-    """Fill in the name of the source and wrap; what has lines already, as BibTeX, keeps them."""
-    filled = _environment().from_string(text).render(source=source)
-    return filled if "\n" in filled else textwrap.fill(filled, LINE, break_on_hyphens=False, break_long_words=False)
 
 
 def _texts(facts: Facts) -> dict[str, str]:

@@ -7,7 +7,7 @@ first samples turn 1.5 into 1.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from passerby.shards.manifest import Manifest, totals_of
+from passerby.shards.manifest import Manifest
 
 SIZE_CATEGORIES = (
     (10**3, "n<1K"),
@@ -43,16 +43,13 @@ def hub_header(
         *({"name": extra, "dtype": "image"} for extra in extras),
     ]
     larger = [name for bound, name in SIZE_CATEGORIES if manifest.kept < bound]
-    splits = {
-        split: totals_of(manifest.shards[shards.start : shards.stop]) for split, shards in manifest.splits.items()
-    }
+    splits = manifest.totals_by_split
     return {
         "pretty_name": manifest.header["title"],
         "license": licence["id"],
         **({"license_name": licence["name"], "license_link": licence["url"]} if licence["id"] == "other" else {}),
-        "language": ["en"],
+        **({"language": ["en"], "language_creators": [creators]} if manifest.has_captions else {}),
         "annotations_creators": [creators],
-        "language_creators": [creators],
         "source_datasets": ["original" if manifest.header["is_synthetic"] else "extended"],
         "task_categories": [*(["image-to-text"] if manifest.has_captions else []), "image-feature-extraction"],
         "tags": tags_of(manifest),

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from passerby.training.augment import UNKNOWN
+
 MaskMode = Literal["pedestrian", "random", "block"]
 """Where patches are hidden: on the person, anywhere, or in blocks anywhere (BEiT's way, which FLAVA takes)."""
 
@@ -35,10 +37,11 @@ def find_person(parsing: Tensor, grid: tuple[int, int]) -> Tensor:
     """Say which patches show the person, row by row: Bool (batch, patches).
 
     Args:
-        parsing: LIP's classes, 0 being the background: Uint8 (batch, height, width).
+        parsing: LIP's classes, 0 being the background, 255 unknown: Uint8 (batch, height, width).
         grid: Rows and columns of patches, which tile the images.
     """
-    shares = functional.adaptive_avg_pool2d((parsing[:, None] > 0).float(), grid)
+    is_person = (parsing > 0) & (parsing < UNKNOWN)
+    shares = functional.adaptive_avg_pool2d(is_person[:, None].float(), grid)
     return shares.flatten(1) >= PERSON_SHARE
 
 

@@ -15,10 +15,11 @@ from conftest import digests, write_people
 from huggingface_hub import DatasetCard
 from shard_samples import COLUMNS, make_sample
 
-from passerby.generate import SYNTHETIC
-from passerby.card import about_source, croissant_json, gather, readme, write_card, write_contact
+from passerby.about import about_source
+from passerby.card import croissant_json, gather, readme, write_card, write_contact
 from passerby.curate.rules import Rules
 from passerby.curate.select import select
+from passerby.generate import SYNTHETIC
 from passerby.report.measure import Measurement, measure
 from passerby.report.sources import open_source
 from passerby.shards.manifest import finalise, read_manifest

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from passerby.metrics.distances import distance_blocks, nearest
 
@@ -56,20 +57,35 @@ def test_cosine_is_that_of_torch():
     assert whole(distance_blocks(queries, gallery, distance="cosine")) == pytest.approx(exact.numpy(), abs=1e-12)
 
 
-def test_distances_are_fp32_where_training_takes_less():
+class SeenPrecisions(TorchDispatchMode):
+    """How exactly fp32 products are asked for, of which the CPU may take no notice."""
+
+    def __init__(self):
+        super().__init__()
+        self.precisions = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "mm" in str(function):
+            self.precisions.append(torch.get_float32_matmul_precision())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_distances_are_fp32_where_training_takes_less(distance):
     generator = torch.Generator().manual_seed(0)
     queries, gallery = torch.randn(4, 64, generator=generator), torch.randn(30, 64, generator=generator)
     queries.requires_grad_()
     torch.set_float32_matmul_precision("medium")
     try:
-        with torch.autocast("cpu", torch.bfloat16):
-            (_, block), *_ = distance_blocks(queries, gallery, distance="cosine")
+        with torch.autocast("cpu", torch.bfloat16), SeenPrecisions() as seen:
+            distances = whole(distance_blocks(queries, gallery, distance=distance))
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
-    exact = 1 - torch.cosine_similarity(queries.double()[:, None], gallery.double(), dim=2)
-    assert block.dtype == np.float32
-    assert np.abs(block - exact.detach().numpy()).max() < 1e-6
+    assert set(seen.precisions) == {"highest"}
+    exact = whole(distance_blocks(queries.detach().double(), gallery.double(), distance=distance))
+    assert distances.dtype == np.float32
+    assert distances == pytest.approx(exact, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.gpu

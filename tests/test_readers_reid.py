@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_occluded_duke_is_read_from_folders(tmp_path):
 
 
 def test_a_query_that_is_in_the_gallery_too_has_two_keys_the_same_for_lists_and_folders(tmp_path):
-    """So the published lists read: queries were chosen from Duke's gallery, which stayed whole."""
+    """The script takes queries from Duke's gallery, and the gallery has as many images as Duke's."""
     doubled = "7140_c4_f0000010.jpg"
     lists(tmp_path / "lists", **{**OCCLUDED, "gallery": f"0005_c3_f0084044.jpg\n{doubled}\n"})
     from_lists = read_dataset("occluded-duke", duke(tmp_path / "lists"))
@@ -257,6 +258,13 @@ def test_a_damaged_protocol_file_is_one_line(tmp_path):
     (tmp_path / "cuhk03_new_protocol_config_detected.mat").write_bytes(b"MATLAB no more" * 20)
     with pytest.raises(ValueError, match=r"is not the file of CUHK03's new protocol"):
         read_dataset("cuhk03-np-detected", tmp_path)
+
+
+def test_a_protocol_file_without_scipy_says_what_to_install(tmp_path, monkeypatch):
+    folder = cuhk03_protocol(tmp_path)
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ModuleNotFoundError, match=r"is read by scipy: pip install passerby\[cuhk03\]"):
+        read_dataset("cuhk03-np-detected", folder)
 
 
 def test_a_protocol_file_without_images_says_where_they_come_from(tmp_path):

@@ -32,8 +32,10 @@ NAME = re.compile(r"(-1|\d{4})_c([1-6])s1_(\d{6})_01\.jpg")
 @pytest.fixture(scope="module")
 def market(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("market") / "set"
-    report = write_market(out, MARKET)
+    progress: list[int] = []
+    report = write_market(out, MARKET, on_progress=progress.append)
     assert (report.identities, report.images, report.rendered) == (5, 5 * 8 + 2 * 2, 44)
+    assert progress == [8, 16, 24, 32, 40]
     return out
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from passerby.cli.words import finegpr_voice, luperson_voice
+from passerby.cli.words import RECIPES, finegpr_voice, luperson_voice
 
 if TYPE_CHECKING:
     from captioning.rerender import Voice
@@ -37,7 +37,7 @@ def voice_of(root: Path, epoch: int) -> "Voice":
 
     manifest = read_manifest(root)
     config = manifest.header.get("config", {})
-    if config.get("recipe") not in ("finegpr-c", "luperson-t"):
+    if config.get("recipe") not in RECIPES:
         raise ValueError(f"{root} was not made by gen-captions, so that its captions cannot be worded anew")
     seed = config["seed"] + 1 + epoch
     voice = (

@@ -40,6 +40,9 @@ Examples:
 """
 FAULTS_FOUND = 1
 
+RECIPES = ("finegpr-c", "luperson-t")
+"""Those whose captions are rendered from attributes that the samples hold."""
+
 
 def register(app: typer.Typer, generators: typer.Typer) -> None:
     """Add the commands to `passerby` and to `gen-captions`."""
@@ -85,6 +88,7 @@ def explain(
         sample = dataset[key]
     except KeyError:
         raise ValueError(f"{root} has no sample {key!r}; its keys are from {dataset[0]['__key__']!r} on") from None
+    _check_recipe(root, dataset.manifest)
     fields, config = sample["json"], dataset.manifest.header["config"]
     if as_json:
         typer.echo(json.dumps(fields, ensure_ascii=False))
@@ -149,6 +153,7 @@ def rerender(
     from passerby.shards.manifest import read_manifest
 
     old = read_manifest(root)
+    _check_recipe(root, old)
     luperson = {"captions": captions, "policy": policy, "is_neutral": neutral, "use_synonyms": use_synonyms}
     if old.header["config"]["recipe"] == "luperson-t":
         _refuse({"--lambda": threshold}, "LUPerson-T")
@@ -169,6 +174,16 @@ def rerender(
     typer.echo(
         f"kept {manifest.kept:,} + quarantined {manifest.quarantined:,} = seen {manifest.seen:,}\nwritten to {out}"
     )
+
+
+def _check_recipe(root: Path, manifest: "Manifest") -> None:
+    """Refuse a data set whose captions, if it has any, are not rendered from stored attributes."""
+    recipe = manifest.header.get("config", {}).get("recipe")
+    if recipe not in RECIPES:
+        raise ValueError(
+            f"{root} was made by the recipe {recipe!r}, which renders no captions; those of {' and '.join(RECIPES)} can be"
+            " explained and worded anew"
+        )
 
 
 def _refuse(options: Mapping[str, object], recipe: str) -> None:

@@ -48,7 +48,7 @@ class ResNetEncoder(nn.Module):
         self.tower, pool = tower, tower.attnpool
         self.cells = Cells(height_width, rows, columns, stride, stride // 2)
         self.part_cells = part_cells(height_width)
-        if stride == 16:  # two average pools stride, before the convolutions
+        if stride == 16:  # in both branches it is an average pool that strides
             tower.layer4[0].avgpool = nn.Identity()
             tower.layer4[0].downsample[0] = nn.Identity()
         pool.positional_embedding = nn.Parameter(_resize_positions(pool.positional_embedding, rows, columns))

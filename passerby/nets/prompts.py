@@ -21,23 +21,12 @@ AFTER = "person."
 """The end of a sentence about a person, which is CLIP-ReID's."""
 
 AFTER_WITH_PART = "person {part}"
-"""That of a sentence about a part: pi-VL appends the name. The full stop in between is left out, as the paper prints none."""
+"""That of a sentence about a part, whose name pi-VL appends; without a full stop, which would end the sentence before it."""
 
 PART_NAMES = (
-    *(
-        "background",
-        "hat",
-        "hair",
-        "glove",
-        "sunglasses",
-        "upper clothes",
-        "dress",
-        "coat",
-        "socks",
-        "pants",
-        "jumpsuits",
-    ),
-    *("scarf", "skirt", "face", "left arm", "right arm", "left leg", "right leg", "left shoe", "right shoe"),
+    *("background", "hat", "hair", "glove", "sunglasses", "upper clothes", "dress", "coat", "socks", "pants"),
+    *("jumpsuits", "scarf", "skirt", "face", "left arm", "right arm"),
+    *("left leg", "right leg", "left shoe", "right shoe"),
 )
 """LIP's classes in its order, which is that of the values in parsing maps. Spaces stand for its hyphens, which would be tokens."""
 
@@ -65,7 +54,7 @@ class PromptLearner(nn.Module):
         tokens: Learned for each person, from a normal distribution of deviation 0.02.
 
     Raises:
-        ValueError: the tower cannot read so many tokens.
+        ValueError: the text tower cannot read so many tokens, or is not as `PromptEncoder` wants it.
     """
 
     before: Tensor

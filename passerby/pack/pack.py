@@ -155,9 +155,10 @@ class Pack:
         """Give the manifest's entries on how the data set was made."""
         facts = self.inputs.facts
         is_synthetic = self.source == SYNTHETIC
-        told = {"collection": facts.source, "licence": facts.licence, "notice": facts.notice}
+        told = {"collection": f"{facts.source}.", "licence": facts.licence, "notice": facts.notice}
+        name = f"{self.source} in the layout of {facts.title}" if is_synthetic else facts.title
         return {
-            "title": f"{facts.title}{' (synthetic)' if is_synthetic else ''}, packed",
+            "title": f"{name[0].upper()}{name[1:]}, packed",
             "card": "pack",
             "source": self.source,
             "is_synthetic": is_synthetic,

@@ -29,6 +29,7 @@ FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding
 
 JUNK = "-1"
 _WANTED = ", ".join(FOLDERS.values())
+_LISTED = pa.schema([("path", pa.string()), ("split", pa.string()), ("name", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def read_boxes(root: Path, facts: Facts, naming: Naming, *, prefix: str = "") ->
             raise ValueError(f"{root / prefix / name} holds no image; allowed are {', '.join(IMAGE_SUFFIXES)}")
         paths += found
         splits += [split] * len(found)
-    return _build(root, facts, naming, pa.table({"path": paths, "split": splits, "name": paths}), dropped)
+    return _build(root, facts, naming, pa.table({"path": paths, "split": splits, "name": paths}, _LISTED), dropped)
 
 
 def _build(root: Path, facts: Facts, naming: Naming, listed: pa.Table, dropped: Mapping[str, int]) -> ReidInputs:
@@ -166,7 +167,7 @@ def _read_lists(lists: Path, images: Path, *, allow_missing: bool) -> ReidInputs
         names = [f"{folder}/{line}" for line in lines if line]
         # What the folder of its split lacks comes from Duke's gallery; such a query may be in the gallery as well.
         paths = [name if name in present else name.replace(folder, FOLDERS["gallery"], 1) for name in names]
-        listed = pa.table([paths, [split] * len(paths), names], pa.schema([(name, pa.string()) for name in COLUMNS]))
+        listed = pa.table({"path": paths, "split": [split] * len(paths), "name": names}, _LISTED)
         is_there = require_present(
             listed["path"], present, listed_in=listed_in, root=images, allow_missing=allow_missing
         )

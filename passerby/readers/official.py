@@ -85,14 +85,11 @@ class Reader(Protocol):
 
 def count_splits(table: pa.Table) -> dict[str, Counts]:
     """Count images, people and captions of each split that has any."""
-    captions = table.append_column("caption_count", pc.list_value_length(table["captions"]))
-    aggregated = captions.group_by("split").aggregate(
-        [("key", "count"), ("person_id", "count_distinct"), ("caption_count", "sum")]
-    )
-    columns = (aggregated[name].to_pylist() for name in ("split", "key_count", "person_id_count_distinct"))
+    counted = table.append_column("caption_count", pc.list_value_length(table["captions"])).group_by("split")
+    rows = counted.aggregate([("key", "count"), ("person_id", "count_distinct"), ("caption_count", "sum")]).to_pylist()
     found = {
-        split: Counts(images, people, int(captions))
-        for split, images, people, captions in zip(*columns, aggregated["caption_count_sum"].to_pylist(), strict=True)
+        row["split"]: Counts(row["key_count"], row["person_id_count_distinct"], row["caption_count_sum"])
+        for row in rows
     }
     return {split: found[split] for split in SPLITS if split in found}
 
@@ -141,7 +138,7 @@ def build_reid_table(
         ValueError: an image is listed twice.
     """
     named = paths if names is None else names
-    stems = stems_of(named)
+    stems = _stems(named)
     keys = stem_keys(named, stems, pc.match_substring_regex(stems, f"^{KEY_PATTERN.pattern}$"))
     table = pa.table(
         {
@@ -172,7 +169,7 @@ def _no_captions(images: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.zeros(images + 1, np.int32)), pa.array([], pa.string()))
 
 
-def stems_of(paths: pa.Array) -> pa.Array:
+def _stems(paths: pa.Array) -> pa.Array:
     """Cut folders and extensions, repeated ones too, off paths."""
     return pc.replace_substring_regex(pc.replace_substring_regex(paths, _FOLDERS, ""), _EXTENSIONS, "")
 

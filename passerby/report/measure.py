@@ -109,7 +109,7 @@ def measure(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "source": {**measurement.source.describe(), "splits": splits},
+        "source": {"splits": splits, **measurement.source.describe()},
         **counts.images.totals(),
         "fidelity": fidelity,
         "diversity": counts.diversity.figures(),

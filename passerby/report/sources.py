@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from passerby.card import CARD_NAME
 from passerby.readers.caption_files import BATCH_ROWS, one_row_an_image, open_caption_files
-from passerby.shards.manifest import MANIFEST_NAME, read_manifest
+from passerby.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from passerby.shards.table import layout_of
 from passerby.shards.write import meta_path
 
@@ -40,8 +41,7 @@ class DataSet:
     """A data set of this project, read from `meta/` alone: no tar is opened."""
 
     root: Path
-    shards: tuple[str, ...]
-    title: str
+    manifest: Manifest
 
     @property
     def name(self) -> str:
@@ -49,18 +49,18 @@ class DataSet:
         return self.root.resolve().name
 
     def __len__(self) -> int:
-        return len(self.shards)
+        return len(self.manifest.shards)
 
     def batches(self, index: int) -> Iterator[pa.Table]:
-        """Yield the samples of one shard.
+        """Yield the samples of one shard, whose people are the same in all splits.
 
         Raises:
             ValueError: the table is damaged.
         """
-        path = meta_path(self.root, self.shards[index])
+        path = meta_path(self.root, self.manifest.shards[index].name)
         try:
             with pq.ParquetFile(path) as file:
-                fields, _ = layout_of(file.schema_arrow)
+                fields = [name for name in layout_of(file.schema_arrow)[0] if name != "split"]
                 for batch in file.iter_batches(BATCH_ROWS, columns=["status", *fields]):
                     rows = pa.Table.from_batches([batch])
                     yield one_row_an_image(rows.filter(pc.equal(rows["status"], "kept")).select(fields), path)
@@ -68,14 +68,15 @@ class DataSet:
             raise ValueError(f"{path} is damaged ({error}); run passerby verify") from None
 
     def describe(self) -> dict[str, Any]:
-        """Give `source`; the manifest's hash tells which state of the data set this is."""
+        """Give `source`, with the splits; the manifest's hash tells which state of the data set this is."""
         digest = hashlib.sha256((self.root / MANIFEST_NAME).read_bytes()).hexdigest()
         return {
             "kind": "passerby",
             "name": self.name,
-            "title": self.title,
+            "title": str(self.manifest.header.get("title", "")),
             "manifest_sha256": digest,
             "files": len(self),
+            "splits": {split: totals["kept"] for split, totals in self.manifest.totals_by_split.items()},
         }
 
 
@@ -84,10 +85,15 @@ def open_source(name: str) -> Source:
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: it is of no kind that can be read, or its manifest is malformed.
+        ValueError: it is of no kind that can be read, its manifest is malformed, or it has no captions.
     """
     root = Path(name)
     if not (root / MANIFEST_NAME).is_file():
         return open_caption_files(name)
     manifest = read_manifest(root)
-    return DataSet(root, tuple(record.name for record in manifest.shards), str(manifest.header.get("title", "")))
+    if not manifest.has_captions:
+        raise ValueError(
+            f"{root} has no captions, which is what a report measures; its {CARD_NAME} counts images, people and cameras, and"
+            " passerby browse shows them"
+        )
+    return DataSet(root, manifest)

@@ -56,6 +56,11 @@ class Manifest:
         }
 
     @property
+    def totals_by_split(self) -> dict[str, dict[str, Any]]:
+        """The sums over the shards of each split; see `totals_of`."""
+        return {split: totals_of(self.shards[shards.start : shards.stop]) for split, shards in self.splits.items()}
+
+    @property
     def has_images(self) -> bool:
         """False of a captions-only copy."""
         return self.header.get("has_images", True) is True

@@ -15,9 +15,9 @@ UNKNOWN_CAMERA = -1
 
 
 def describe_splits(root: Path, manifest: Manifest) -> dict[str, dict[str, int]]:
-    """Count by split: `samples`, `shards`, and `people`, `cameras` and `captions` where the samples tell them.
+    """Count by split: `samples`, `shards`, and `people`, `cameras` and `captions` where any is known.
 
-    An unknown person or camera is not counted; of a sample with the field `captions`, all of them are.
+    Of a sample with the field `captions`, all of them are counted.
 
     Raises:
         FileNotFoundError: a table of the manifest is missing.
@@ -28,7 +28,7 @@ def describe_splits(root: Path, manifest: Manifest) -> dict[str, dict[str, int]]
 
 
 def _describe(root: Path, records: Iterable[ShardRecord]) -> dict[str, int]:
-    told = {"samples": 0, "shards": 0}
+    samples = shards = captions = 0
     people: set[str] = set()
     cameras: set[int] = set()
     for record in records:
@@ -36,21 +36,15 @@ def _describe(root: Path, records: Iterable[ShardRecord]) -> dict[str, int]:
         names = layout_of(pq.read_schema(path))[0]
         wanted = [name for name in ("person_id", "camera_id", "captions", "caption") if name in names]
         rows = read_rows(path, "kept", wanted)
-        told["samples"] += len(rows)
-        told["shards"] += 1
+        samples += len(rows)
+        shards += 1
         if "person_id" in wanted:
-            people |= set(_distinct(rows["person_id"])) - {""}
-            told["people"] = len(people)
+            people |= {*pc.unique(rows["person_id"]).to_pylist()} - {""}
         if "camera_id" in wanted:
-            cameras |= set(_distinct(rows["camera_id"])) - {UNKNOWN_CAMERA}
-            told["cameras"] = len(cameras)
+            cameras |= {*pc.unique(rows["camera_id"]).to_pylist()} - {UNKNOWN_CAMERA}
         if "caption" in wanted:
             several = "captions" in wanted and pa.types.is_list(rows["captions"].type)
             here = pc.sum(pc.list_value_length(rows["captions"])).as_py() or 0 if several else len(rows)
-            told["captions"] = told.get("captions", 0) + here
-    return told
-
-
-def _distinct(column: pa.ChunkedArray) -> list[object]:
-    values: list[object] = pc.unique(column).to_pylist()
-    return values
+            captions += here
+    found = {"samples": samples, "shards": shards, "people": len(people), "cameras": len(cameras), "captions": captions}
+    return {name: count for name, count in found.items() if count or name in ("samples", "shards")}

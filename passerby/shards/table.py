@@ -138,10 +138,10 @@ def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> 
         ValueError: the table is damaged, or lacks a column.
     """
     with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names if columns is None else columns
-        unknown = [name for name in names if name not in file.schema_arrow.names]
-        if unknown:
-            raise ValueError(f"{path} has no columns {unknown}; it has {file.schema_arrow.names}")
+        known = file.schema_arrow.names
+        names = known if columns is None else columns
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{path} has no columns {unknown}; it has {known}")
         table = file.read(list({"status": None, **dict.fromkeys(names)}))
     return table.filter(pc.equal(table["status"], status)).select(names)
 

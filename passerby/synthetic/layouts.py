@@ -77,7 +77,7 @@ def write_market(
             `README.md`, `synthetic.json`.
         settings: Size, seed and pixels.
         workers: Processes.
-        on_progress: Told how many images are done.
+        on_progress: Told how many images are done, those of distractors and junk left aside.
 
     Raises:
         ConfigError: `out` holds a set made with other settings, or files of something else.
@@ -87,7 +87,12 @@ def write_market(
     _check(settings, most_images=len(STATIONS) * SIDES - 2, fewest_people=2)
     claim(out, settings, layout="market")
     found = _write(out, settings, BOX_FOLDERS, _market_pictures, workers=workers, on_progress=on_progress)
-    return _finish(out, settings, found, "`bounding_box_train`, `query`, `bounding_box_test`: as in Market-1501")
+    return _finish(
+        out,
+        settings,
+        found,
+        "`bounding_box_train`, `query`, `bounding_box_test`: as in Market-1501, junk (-1) and distractors (0000) too",
+    )
 
 
 def write_pedes(
@@ -156,7 +161,7 @@ def _write(
     done = 0
     for identity, rows in run_people(partial(_write_person, out, settings, pictures), settings.identities, workers):
         found[identity] = rows
-        done += len(rows)
+        done += settings.images_per_identity
         if on_progress:
             on_progress(done)
     return dict(sorted(found.items()))

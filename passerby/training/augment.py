@@ -19,6 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 Crop = Literal["none", "pad", "resized"]
+ErasedFill = Literal["mean", "baseline", "noise"]
 
 PADDING_SHARE = 10 / 256
 """Of the height, on all four sides: the baseline's 10 pixels at 256x128."""
@@ -26,6 +27,18 @@ PADDING_SHARE = 10 / 256
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 10 / 3)
 """Height over width. Both as in the strong baseline."""
+
+BASELINE_COLOUR = (152, 142, 127)
+"""What the strong baseline paints: it takes ImageNet's mean for values that are normalised already, which makes a light grey."""
+
+NOISE_MEAN, NOISE_STD = (124, 116, 104), (58, 57, 57)
+"""ImageNet's, of 0…255: noise of these is that of a mean of 0 and a deviation of 1 once it is normalised by them."""
+
+Box = tuple[slice, slice, slice]
+"""All channels, some rows, some columns."""
+
+UNKNOWN = 255
+"""In a parsing map: nobody knows what is there."""
 
 TRIES = 10
 """To place a crop or an erased box of the drawn size, as in torchvision."""
@@ -52,7 +65,10 @@ class Augmentation:
     """Probability of mirroring."""
 
     erasing: float = 0.0
-    """Probability that a box is painted over."""
+    """Probability that a box is painted over; a parsing map is unknown there."""
+
+    erasing_fill: ErasedFill = "mean"
+    """With what: the picture's mean colour, the strong baseline's light grey, or noise, as CLIP-ReID does."""
 
     brightness: float = 0.0
     """Greatest change of brightness, as a share."""
@@ -103,8 +119,11 @@ def augment(
     if how.brightness:
         factor = generator.uniform(1 - how.brightness, 1 + how.brightness)
         image = functional.adjust_brightness(image, factor)
-    if generator.random() < how.erasing:
-        image = erase(image, generator)
+    if generator.random() < how.erasing and (box := draw_box(*height_width, generator)):
+        image = paint_over(image, box, how.erasing_fill, seed=generator.getrandbits(63))
+        parsing = parsing if parsing is None else parsing.clone()
+        if parsing is not None:
+            parsing[box] = UNKNOWN
     return image, caption, parsing
 
 
@@ -128,19 +147,28 @@ def mirror_parsing(parsing: Tensor) -> Tensor:
     return torch.tensor(LIP_SIDES, dtype=torch.uint8)[functional.horizontal_flip(parsing).long()]
 
 
-def erase(image: Tensor, generator: random.Random) -> Tensor:
-    """Paint a box of random size and place in the picture's mean colour."""
-    height, width = image.shape[1:]
+def draw_box(height: int, width: int, generator: random.Random) -> Box | None:
+    """Draw a box of random size and place in a picture of this size, in pixels; none where ten of ten did not fit."""
     for _ in range(TRIES):
         area = generator.uniform(*ERASED_AREA) * height * width
         aspect = _log_uniform(ERASED_ASPECT, generator)
         box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if box_height < height and box_width < width:
             top, left = generator.randrange(height - box_height), generator.randrange(width - box_width)
-            image = image.clone()
-            mean = image.float().mean(dim=(1, 2)).to(torch.uint8)
-            image[:, top : top + box_height, left : left + box_width] = mean[:, None, None]
-            break
+            return slice(None), slice(top, top + box_height), slice(left, left + box_width)
+    return None
+
+
+def paint_over(image: Tensor, box: Box, fill: ErasedFill, *, seed: int) -> Tensor:
+    """Give a picture, Uint8 (3, height, width), with a box of it painted over; `seed` is that of the noise."""
+    image = image.clone()
+    if fill == "noise":
+        noise = torch.randn(image[box].shape, generator=torch.Generator().manual_seed(seed))
+        mean, std = (torch.tensor(each)[:, None, None] for each in (NOISE_MEAN, NOISE_STD))
+        image[box] = (noise * std + mean).clamp(0, 255).to(torch.uint8)
+    else:
+        colour = image.float().mean(dim=(1, 2)) if fill == "mean" else torch.tensor(BASELINE_COLOUR)
+        image[box] = colour.to(torch.uint8)[:, None, None]
     return image
 
 

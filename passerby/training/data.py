@@ -164,10 +164,10 @@ def open_data(
         ValueError: one of them is malformed, or nobody is left for training or validation.
     """
     samples = ShardDataset(root)
+    if not samples.manifest.has_captions:
+        raise ValueError(f"{root} has no captions to learn from; make some with gen-captions")
     keys, people, camera_ids = read_labels(samples)
-    held_out = is_held_out(keys, people, config.validation_share)
-    _check_split(held_out, f"{len(set(people)):,} people of {root}", config.validation_share)
-    training = np.flatnonzero(~held_out)
+    training, held_out = _split(samples, keys, people, config.validation_share)
     captions = _read_captions(samples, training[:: -(-len(training) // MAX_CAPTIONS_READ)], config.captions)
     tokenizer = tokenizer or make_tokenizer(config, captions)
     preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=reword)
@@ -176,7 +176,7 @@ def open_data(
     return IndexedData(
         tokenizer,
         People(samples, training, preparation, **labels),
-        People(samples, np.flatnonzero(held_out), unchanged, **labels) if held_out.any() else None,
+        People(samples, held_out, unchanged, **labels) if len(held_out) else None,
         tuple(note_cuts(captions, tokenizer, geometry.text_length)),
         config.epoch,
     )
@@ -211,6 +211,22 @@ def build_loader(people: People, parts: Iterable[Part], share: Share) -> Loader:
         worker_init_fn=outlive_termination,
         prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
     )
+
+
+def _split(
+    samples: ShardDataset, keys: Sequence[str], people: Sequence[str], share: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the samples to learn from and those held out: Int64 (samples,) each. What is for tests is in neither."""
+    splits = samples.manifest.splits
+    if len(splits) > 1 and "train" not in splits:
+        raise ValueError(f"{samples.root} has the splits {', '.join(splits)}; learning needs one called train")
+    learnt = samples.split("train") if len(splits) > 1 else range(len(samples))
+    if "val" in splits and len(splits) > 1:
+        return np.array(learnt), np.array(samples.split("val") if share > 0 else [], np.int64)
+    names = [people[index] for index in learnt]
+    is_val = is_held_out([keys[index] for index in learnt], names, share)
+    _check_split(is_val, f"{len({*names}):,} people of {samples.root}", share)
+    return np.array(learnt)[~is_val], np.array(learnt)[is_val]
 
 
 def _check_split(held_out: NDArray[np.bool_], whom: str, share: float) -> None:
