@@ -31,7 +31,6 @@ CAMERAS = 6
 RANKS = range(1, 51)
 """torchreid counts as many."""
 
-
 Floats = NDArray[Any]
 Ids = NDArray[np.int64]
 Labelled = tuple[Ids, Ids, Ids, Ids]

@@ -3,6 +3,7 @@
 All are computed in fp32, also under autocast.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,14 +14,29 @@ from finetune.alignment import IGNORED
 
 Counting = Literal["dedup", "literal"]
 
+Similarity = Literal["product", "cosine"]
+
 NO_TEXT = -1
 """Place of a pixel that counts for nothing."""
+
+
+def comparable(features: Tensor, similarity: Similarity, *, temperature: float) -> Tensor:
+    """Give features whose products with others of this kind are their similarities: Float (batch, embed_dim), fp32.
+
+    Args:
+        features: Float (batch, embed_dim), of any length.
+        similarity: `product` of the features as they are, as CLIP-ReID's code has it; or `cosine`, as CLIP was trained, which suits
+            models with longer features than OpenAI's.
+        temperature: Divides the cosines.
+    """
+    features = features.float()
+    return features if similarity == "product" else functional.normalize(features, dim=1) / math.sqrt(temperature)
 
 
 def prompt_loss(image_features: Tensor, text_features: Tensor, person_indices: Tensor) -> Tensor:
     """Give the sum of the losses of finding a person's sentence by image and a person's images by sentence: Float (), fp32.
 
-    Similarity is the plain product: neither normalised nor scaled. Each image brings its sentence, so a person's sentence
+    Similarity is the plain product, as of `comparable`. Each image brings its sentence, so a person's sentence
     stands among the candidates as often as the person's images.
 
     Args:

@@ -6,7 +6,7 @@ Those come from the split `val` where the data set has one; else some people of 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from passerby.shards.read import ShardDataset
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
 from passerby.training.batch import Preparation
-from passerby.training.data import People, build_loader, count_captions, is_held_out, read_labels
-from passerby.training.reading import Loader, Share
+from passerby.training.data import People, build_loader, count_captions, is_held_out, read_captions, read_labels
+from passerby.training.reading import Loader, Share, note_cuts
+
+Positions = Literal["images", "captioned_images", "captions"]
+"""What batches are made of: images without a text, images with the first caption of each, or captions, each with its image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ def open_people(
     seed: int,
     text_length: int = 0,
     make_tokenizer: Callable[[Sequence[str]], Tokenizer] | None = None,
+    positions: Positions = "images",
     state: Mapping[str, Any],
 ) -> NamedPeople:
     """Find who is to be learnt, number them, and plan the batches.
@@ -108,8 +112,8 @@ def open_people(
         build_order: Makes batches of positions, told the label of each, Int64 (positions,).
         seed: Of what is left to chance.
         text_length: Tokens at most, where text is read.
-        make_tokenizer: Makes a vocabulary of the training captions; without it, no text is read. With it, a position is an
-            image with one of its captions, else an image.
+        make_tokenizer: Makes a vocabulary of the training captions, where text is read.
+        positions: What batches are made of.
         state: `NamedPeople.state` of the run that goes on; empty where a run begins.
 
     Raises:
@@ -127,7 +131,8 @@ def open_people(
     if state and [*people] != state["people"]:
         raise ValueError(f"{root} has not the people that the run began with; resume it on the data set it began on")
     labels = {"person_numbers": _number(names, people), "camera_ids": camera_ids}
-    tokenizer = _tokenizer(samples, train, make_tokenizer, state)
+    captions = _read_captions(samples, train, positions)
+    tokenizer = _tokenizer(captions, make_tokenizer, state)
     preparation = Preparation(
         height_width=height_width,
         text_length=text_length,
@@ -137,15 +142,15 @@ def open_people(
         with_parsing=config.parsing,
     )
     unchanged = replace(preparation, how=Augmentation(), with_parsing=False)
-    learnt = _people(samples, train, preparation, labels)
+    learnt = _people(samples, train, preparation, labels, positions)
     return NamedPeople(
         train=learnt,
-        held_out=_people(samples, held_out, unchanged, labels) if len(held_out) else None,
+        held_out=_people(samples, held_out, unchanged, labels, positions) if len(held_out) else None,
         order=build_order(learnt.person_numbers[learnt.indices]),
         people=people,
         camera_count=int(camera_ids[train].max()) + 1,
         tokenizer=tokenizer,
-        notes=(_describe(names, train, held_out),),
+        notes=(_describe(names, train, held_out), *(note_cuts(captions, tokenizer, text_length) if tokenizer else ())),
     )
 
 
@@ -184,26 +189,32 @@ def _number(names: Sequence[str], people: Sequence[str]) -> NDArray[np.int64]:
     return np.array([numbers[name] for name in names], np.int64)
 
 
-def _tokenizer(
-    samples: ShardDataset,
-    train: NDArray[np.int64],
-    make_tokenizer: Callable[[Sequence[str]], Tokenizer] | None,
-    state: Mapping[str, Any],
-) -> Tokenizer | None:
-    if make_tokenizer is None:
-        return None
+def _read_captions(samples: ShardDataset, indices: NDArray[np.int64], positions: Positions) -> list[str]:
+    """Give the captions that are read of some samples."""
+    if positions == "images":
+        return []
     if "txt" not in samples[0]:
         raise ValueError(f"{samples.root} has no captions; pack a data set that has some, such as cuhk-pedes")
-    if "tokenizer" in state:
-        return Tokenizer.from_json(state["tokenizer"])
-    return make_tokenizer(samples.metadata(["caption"])["caption"].take(train).to_pylist())
+    return read_captions(samples, indices, "random" if positions == "captions" else "first")
+
+
+def _tokenizer(
+    captions: Sequence[str], make_tokenizer: Callable[[Sequence[str]], Tokenizer] | None, state: Mapping[str, Any]
+) -> Tokenizer | None:
+    if not captions or make_tokenizer is None:
+        return None
+    return Tokenizer.from_json(state["tokenizer"]) if "tokenizer" in state else make_tokenizer(captions)
 
 
 def _people(
-    samples: ShardDataset, indices: NDArray[np.int64], preparation: Preparation, labels: Mapping[str, NDArray[np.int64]]
+    samples: ShardDataset,
+    indices: NDArray[np.int64],
+    preparation: Preparation,
+    labels: Mapping[str, NDArray[np.int64]],
+    positions: Positions,
 ) -> People:
-    """Give images as positions, or, where text is read, every image with each of its captions."""
-    if preparation.tokenizer is None:
+    """Give images as positions, or captions: every image with each that it has."""
+    if positions != "captions":
         return People(samples, indices, preparation, **labels)
     counts = count_captions(samples)[indices]
     numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -121,7 +121,8 @@ class MethodModule(Protocol):
     """A Python module such as `finetune.reid`."""
 
     Config: type[Any]
-    """Of the method; it has `image_height`, `image_width`, `image_mean`, `image_std`."""
+    """Of the method; it has `image_height`, `image_width`, `image_mean`, `image_std`, and, where text is read, `text_length` and
+    `positions` (see `finetune.data.Positions`)."""
 
     make_tokenizer: Callable[[Any, Sequence[str]], Tokenizer] | None
     """Makes or loads a vocabulary, told the method's configuration and the captions; `None` where no text is read."""
@@ -164,6 +165,7 @@ def build_job(
             seed=loop.seed,
             text_length=getattr(method, "text_length", 0),
             make_tokenizer=partial(module.make_tokenizer, method) if module.make_tokenizer else None,
+            positions=method.positions if module.make_tokenizer else "images",
             state=state,
         )
 
@@ -177,4 +179,13 @@ def build_job(
             image_std=method.image_std,
         )
 
-    return Job(name=name, sections=sections, open_data=open_data, begin=begin, run=run, workers=workers, device=device)
+    return Job(
+        name=name,
+        sections=sections,
+        open_data=open_data,
+        begin=begin,
+        run=run,
+        trained_on=str(root),
+        workers=workers,
+        device=device,
+    )

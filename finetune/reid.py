@@ -90,6 +90,11 @@ def build(config: Config, data: NamedPeople, *, seed: int) -> "Reid":
     return method
 
 
+def rebuild(table: dict[str, Any]) -> "ReidSearcher":
+    """Build what a run exports, with random weights: for those of `passerby.checkpoint.load_encoder`, which gives both."""
+    return ReidSearcher(table)
+
+
 class ReidSearcher(nn.Module):
     """What is left of a baseline when it is trained: from an image to features.
 

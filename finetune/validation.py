@@ -1,6 +1,6 @@
 """How well people who were held out are found, to choose the best epoch by."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -32,13 +32,59 @@ def score_images(
     batches: Iterable[Batch], searcher: ImageSearcher, *, feature: str, distance: Distance
 ) -> dict[str, float]:
     """Search each image among all others of another camera or person: `mAP`, `mINP`, `rank_1`."""
+    return score_alike(batches, lambda batch: searcher.embed_images(batch["images"])[feature], distance=distance)
+
+
+def score_alike(batches: Iterable[Batch], embed: Callable[[Batch], Tensor], *, distance: Distance) -> dict[str, float]:
+    """Search each sample among all others of another camera or person: `mAP`, `mINP`, `rank_1`.
+
+    Args:
+        batches: Of samples with persons and cameras; one whose camera is unknown has one of its own.
+        embed: Gives what samples are compared by, Float (batch, width).
+        distance: How.
+    """
     features, people, cameras = [], [], []
     for batch in batches:
-        features.append(searcher.embed_images(batch["images"])[feature].float())
+        features.append(embed(batch).float())
         people.append(batch["person_ids"])
         cameras.append(batch["camera_ids"])
-    found, person_ids, camera_ids = torch.cat(features), torch.cat(people).tolist(), torch.cat(cameras).tolist()
+    found, person_ids, camera_ids = torch.cat(features), torch.cat(people).tolist(), torch.cat(cameras).cpu()
+    own = -1 - torch.arange(len(camera_ids))
+    known = torch.where(camera_ids < 0, own, camera_ids).tolist()
     scores = evaluate_retrieval(
-        found, found, Labels(person_ids, person_ids, camera_ids, camera_ids), distance=distance, ranks=(1,)
+        found, found, Labels(person_ids, person_ids, known, known), distance=distance, ranks=(1,)
     )
     return {"mAP": scores.mAP, "mINP": scores.mINP, "rank_1": scores.rank[1]}
+
+
+def score_texts(batches: Iterable[Batch], searcher: TextSearcher, *, distance: Distance) -> dict[str, dict[str, float]]:
+    """Search all images by each text, whatever its camera: `rank_1`, `rank_5`, `rank_10` and `mAP`, for each feature.
+
+    Args:
+        batches: Of pairs of image and caption; an image that comes with several captions is searched once, by its key.
+        searcher: Gives features of both.
+        distance: How they are compared.
+    """
+    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+    queries: list[int] = []
+    gallery: dict[str, int] = {}
+    for batch in batches:
+        people = batch["person_ids"].tolist()
+        places = [place for place, key in enumerate(batch["keys"]) if key not in {*gallery, *batch["keys"][:place]}]
+        gallery |= {batch["keys"][place]: people[place] for place in places}
+        queries += people
+        texts = searcher.embed_texts(batch["token_ids"], batch["token_mask"])
+        images = searcher.embed_images(batch["images"][places]) if places else {}
+        for feature, of_texts in texts.items():
+            both = found.setdefault(feature, ([], []))
+            both[0].append(of_texts.float())
+            both[1].extend([images[feature].float()] if places else [])
+    labels = Labels(queries, [*gallery.values()])
+    scores = {
+        feature: evaluate_retrieval(torch.cat(texts), torch.cat(images), labels, distance=distance)
+        for feature, (texts, images) in found.items()
+    }
+    return {
+        feature: {**{f"rank_{k}": share for k, share in each.rank.items()}, "mAP": each.mAP}
+        for feature, each in scores.items()
+    }

@@ -7,7 +7,6 @@ The page is `templates/browse/`; this module makes what it shows: `sprites/NNNNN
 import fcntl
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from PIL import Image, ImageOps
 from passerby.engine import run_units
 from passerby.images import ImageProblem, decode_rgb, inspect_image
 from passerby.runtime import draw
+from passerby.sample import CAPTION_FIELD
 from passerby.shards.read import ShardDataset
 from templates import TEMPLATES
 
@@ -184,7 +184,7 @@ def _draw(sample: dict[str, Any], sprite: Image.Image, left: int, top: int) -> s
 
 def _script(dataset: ShardDataset, shown: Sequence[_Shown]) -> str:
     """Give `samples.js`: a column of values for each field. ASCII without "<" means the same wherever it stands."""
-    columns = {name: [fields[name] for fields, _ in shown] for name in shown[0][0]}
+    columns = _columns([fields for fields, _ in shown])
     header = dataset.manifest.header
     data = {
         "title": header.get("title", dataset.root.resolve().name),
@@ -198,9 +198,18 @@ def _script(dataset: ShardDataset, shown: Sequence[_Shown]) -> str:
     return f"const DATA = {encoded};\n"
 
 
+def _columns(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Turn samples into a column of values for each field; a list of captions becomes `caption_1`, `caption_2` and so on."""
+    columns = {name: [fields[name] for fields in samples] for name in samples[0]}
+    several: list[list[str]] = columns.pop("captions", [])
+    for number in range(1, max(map(len, several), default=0)):
+        columns[f"caption_{number}"] = [texts[number] if number < len(texts) else "" for texts in several]
+    return columns
+
+
 def _kind(name: str, columns: Mapping[str, Sequence[Any]]) -> str:
     """Say what the page does with a field: `caption`, `attribute`, its `confidence` or `margin`, or just `stored`."""
-    if re.fullmatch(r"caption(_\d+)?", name):
+    if CAPTION_FIELD.fullmatch(name):
         return "caption"
     attribute, _, measure = name.rpartition("_")
     values = columns[name]

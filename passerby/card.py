@@ -189,7 +189,7 @@ def croissant_json(facts: Facts) -> str:
         "name": header["title"],
         "description": texts["summary"],
         "license": about["license"].get("url") or texts["licences"],
-        "citeAs": texts["recipe_citation"],
+        **({"citeAs": cited} if (cited := texts["recipe_citation"] or about["citation"]) else {}),
         "inLanguage": "en",
         "keywords": tags_of(manifest),
         "version": f"{header.get('revision', 1)}.0.0",

@@ -15,6 +15,7 @@ from passerby.runtime import atomic_file, write_atomically
 
 ENCODER_NAME = "encoder.safetensors"
 ENCODER_TABLE_NAME = "encoder.toml"
+BEST_NAME = "best.pt"
 _PATTERN = "checkpoint-*.pt"
 
 
@@ -47,6 +48,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def latest_checkpoint(run: Path) -> Path | None:
     """Find the newest checkpoint of a run."""
     return max(run.glob(_PATTERN), default=None)
+
+
+def chosen_checkpoint(run: Path) -> Path | None:
+    """Find the checkpoint whose encoder a run exports: its best if it chose one, else its newest."""
+    best = run / BEST_NAME
+    return best if best.is_file() else latest_checkpoint(run)
 
 
 def remove_old_checkpoints(run: Path, keep: int) -> None:

@@ -194,7 +194,7 @@ def _file_set(manifest: Manifest, members: _Members) -> dict[str, Any]:
 
 def _splits(manifest: Manifest) -> dict[str, Any]:
     """Name the splits. Which one a sample belongs to is the first word of its shard's name, and its field `split` if it has one."""
-    fields = [("name", "sc:Text"), ("kind", "sc:URL")]
+    fields = [("name", "sc:Text"), ("url", "sc:URL")]
     return {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -206,7 +206,7 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
             {"@type": "cr:Field", "@id": f"splits/{name}", "name": name, "dataType": kind} for name, kind in fields
         ],
         "data": [
-            {"splits/name": split, "splits/kind": SPLIT_KINDS.get(split, "cr:Split")} for split in manifest.splits
+            {"splits/name": split, "splits/url": SPLIT_KINDS.get(split, "cr:Split")} for split in manifest.splits
         ],
     }
 

@@ -53,15 +53,30 @@ def multiplier(
 
 
 def decay_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    undecayed: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Make two groups: matrices, which decay, and vectors and scalars (biases, norms, temperatures), which do not."""
-    parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
-    groups = (
-        {"params": [each for each in parameters if each.ndim > 1], "lr": learning_rate, "weight_decay": weight_decay},
-        {"params": [each for each in parameters if each.ndim <= 1], "lr": learning_rate, "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+    """Make two groups: matrices, which decay, and vectors and scalars (biases, norms, temperatures), which do not.
+
+    Args:
+        named_parameters: Those that are trained, and others, which are left out.
+        learning_rate: Of both groups.
+        weight_decay: Of the first.
+        undecayed: Ends of the names of matrices that do not decay either.
+    """
+    groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
+    for name, parameter in named_parameters:
+        if parameter.requires_grad:
+            is_free = parameter.ndim <= 1 or name.endswith(undecayed)
+            groups[0.0 if is_free else weight_decay].append(parameter)
+    return [
+        {"params": parameters, "lr": learning_rate, "weight_decay": decay}
+        for decay, parameters in groups.items()
+        if parameters
+    ]
 
 
 def adamw(groups: Sequence[Mapping[str, Any]], *, betas: tuple[float, float], eps: float) -> torch.optim.AdamW:

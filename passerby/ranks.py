@@ -50,7 +50,7 @@ class Ranks:
 
 @contextmanager
 def join_ranks(device: str) -> Iterator[Ranks]:
-    """Join the other processes that torchrun started, if it did; leave them when the block ends.
+    """Join the other processes that torchrun started, if it did; leave them when the outermost such block ends.
 
     Args:
         device: `auto`, `cpu`, `cuda` (torchrun: the one of the local rank) or `cuda:1`.
@@ -60,8 +60,8 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     found = find_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
-    if world == 1:
-        yield Ranks(0, 1, found)
+    if world == 1 or distributed.is_initialized():
+        yield Ranks(rank, world, found)
         return
     distributed.init_process_group("nccl" if found.type == "cuda" else "gloo", timeout=PATIENCE)
     try:

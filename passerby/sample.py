@@ -11,6 +11,9 @@ from hashlib import blake2b
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 """No dot (it ends the key for WebDataset), no slash (never a path), short enough for one USTAR header."""
 
+CAPTION_FIELD = re.compile(r"caption(_\d+)?")
+"""The fields that hold a caption each; where the number of captions differs between images, `captions` is a list of them all."""
+
 JsonValue = str | int | float | bool | list[str] | list[int] | list[float]
 """What a field may hold: flat and never null, since libraries infer types from the first samples."""
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from passerby.checkpoint import latest_checkpoint, load_checkpoint
+from passerby.checkpoint import chosen_checkpoint, load_checkpoint
 from passerby.config import read_section
 from passerby.images import ImageProblem, decode_rgb, read_image
 from passerby.tokens import Tokenizer
 from passerby.training.augment import fit
 from passerby.training.batch import ToDevice
-from passerby.training.run import BEST_NAME
 from pretrain.decoding import Search
 from pretrain.vtbr import Config, Vtbr, build
 
@@ -40,7 +39,7 @@ def load_captioner(run: Path, device: torch.device) -> Vtbr:
         FileNotFoundError: there is no checkpoint.
         ValueError: it is damaged, or of another method.
     """
-    path = run if run.is_file() else run / BEST_NAME if (run / BEST_NAME).is_file() else latest_checkpoint(run)
+    path = run if run.is_file() else chosen_checkpoint(run)
     if path is None:
         raise FileNotFoundError(f"{run} holds no checkpoint; give the folder of a run of `pretrain vtbr`")
     checkpoint = load_checkpoint(path)

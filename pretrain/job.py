@@ -76,5 +76,12 @@ def build_job(
         )
 
     return Job(
-        name=name, sections=sections, open_data=open_captions, begin=begin, run=run, workers=workers, device=device
+        name=name,
+        sections=sections,
+        open_data=open_captions,
+        begin=begin,
+        run=run,
+        trained_on=str(root),
+        workers=workers,
+        device=device,
     )

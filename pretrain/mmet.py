@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from passerby.nets.flava import Flava
+from passerby.nets.flava import UNDECAYED, Flava
 from passerby.nets.text import MAX_TOKENS
 from passerby.nets.vit import ARCHITECTURES
-from passerby.optim import adamw
+from passerby.optim import adamw, decay_groups
 from passerby.tokens import Tokenizer
 from passerby.training.batch import Batch
 from passerby.training.method import encoder_table
@@ -40,9 +40,6 @@ INITIAL_TEMPERATURE = 0.07
 
 FOREIGN_STREAM = 2
 """Added to a batch's seed, so that captions are not exchanged by the numbers that words and patches are drawn by."""
-
-UNDECAYED = ("cls_token", "pos_embed", "position_embeddings.weight")
-"""Ends of the names of parameters that do not decay, besides all vectors and scalars."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +184,12 @@ class MMET(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Give all parameters the same learning rate, and free vectors, positions and special tokens from decay."""
-        groups: dict[float, list[nn.Parameter]] = {self.config.weight_decay: [], 0.0: []}
-        for name, parameter in self.named_parameters():
-            is_free = parameter.ndim <= 1 or name.endswith(UNDECAYED)
-            groups[0.0 if is_free else self.config.weight_decay].append(parameter)
-        return [
-            {"params": parameters, "lr": self.config.learning_rate, "weight_decay": decay}
-            for decay, parameters in groups.items()
-        ]
+        return decay_groups(
+            self.named_parameters(),
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            undecayed=UNDECAYED,
+        )
 
     def build_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.AdamW:
         """Build AdamW."""

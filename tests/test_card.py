@@ -184,7 +184,7 @@ def test_agreement_with_labels_names_the_worst_class(facts):
 def test_a_report_of_another_state_is_not_quoted(measured, tmp_path):
     root = copy_of(measured, tmp_path)
     manifest = root / "manifest.json"
-    manifest.write_bytes(manifest.read_bytes().replace(b'"split"', b' "split"', 1))  # the same said in other bytes
+    manifest.write_bytes(manifest.read_bytes().replace(b'"splits"', b' "splits"', 1))  # the same said in other bytes
     assert gather(root, read_manifest(root)).report is None
     (root / "report.json").write_text('{"format": "something else"}')
     assert gather(root, read_manifest(root)).report is None

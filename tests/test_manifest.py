@@ -97,15 +97,22 @@ def test_finalise_refuses_what_does_not_belong_together(root, spoil, message):
 def test_a_header_may_not_claim_the_manifests_own_names(root):
     with pytest.raises(ValueError, match=r"kept.*shards"):
         finalise(root, {"train": SHARDS}, {"kept": 5, "shards": [], "seed": 1})
-    with pytest.raises(ValueError, match="of is 0"):
-        finalise(root, {"train": 0}, {})
+
+
+@pytest.mark.parametrize("splits", [{}, {"train": SHARDS, "val": 0}])
+def test_a_data_set_without_shards_is_refused(root, splits):
+    with pytest.raises(ValueError, match=r"splits is \{.*each has at least 1 shard"):
+        finalise(root, splits, {})
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda stored: stored.update(format="other"), "not the manifest of a passerby data set"),
-        (lambda stored: stored.update(version=2), "has version 2; this passerby reads version 1"),
+        (lambda stored: stored.update(version=1), "has version 1; this passerby reads version 2; make"),
+        (lambda stored: stored.update(splits="train"), "no list of splits"),
+        (lambda stored: stored.update(splits=[1]), "no list of splits"),
+        (lambda stored: stored.update(splits=["train", "val"]), "each has at least 1 shard"),
         (lambda stored: stored.update(shards=None), "malformed"),
         (lambda stored: stored.update(shards=[]), "malformed"),
         (lambda stored: stored["shards"].pop(), "its shards are not train-00000-of-00002"),

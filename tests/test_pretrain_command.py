@@ -8,7 +8,7 @@ import tiny_people
 import typer
 from typer.testing import CliRunner
 
-from passerby.cli import generators, pretrain
+from passerby.cli import generators, pretrain, runs
 from passerby.cli.reword import Rewording
 from passerby.config import ConfigError, read_table
 from passerby.shards.read import ShardDataset
@@ -33,7 +33,7 @@ def invoke(tmp_path, monkeypatch):
     """Run `pretrain` with a preset `tiny-paper`."""
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/tiny-paper.toml").write_text(PRESET)
-    monkeypatch.setattr(pretrain, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(runs, "CONFIGS", tmp_path / "configs")
     monkeypatch.setitem(pretrain.METHODS, "tiny", "tiny_method")
     app = typer.Typer()
     pretrain.register(app)

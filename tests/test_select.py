@@ -294,7 +294,7 @@ def test_captions_without_images_can_be_filtered_but_not_compared(tmp_path):
     ("rules", "shards", "message"),
     [
         (Rules(where="bag = 'umbrella'"), 0, "nothing is left of 48 samples.*'where': 48"),
-        (Rules(where="camera_id = 1"), 9, "shards is 9, and only 8 samples are left"),
+        (Rules(where="camera_id = 1"), 9, "shards is 9, and the largest split has 8 images"),
         (Rules(balance="tags"), 0, "tags holds lists"),
         (Rules(balance="colour"), 0, "--balance needs a column colour"),
         (Rules(not_near=Path("nowhere")), 0, "nowhere is no data set"),

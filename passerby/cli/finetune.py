@@ -12,18 +12,25 @@ from passerby.cli.runs import default_config, read_config, run_to_end
 if TYPE_CHECKING:
     from passerby.training.run import Job
 
-METHODS = {"reid": "finetune.reid"}
+METHODS = {"reid": "finetune.reid", "t2i": "finetune.text_to_image", "mmet": "finetune.mmet"}
 """Where each method lives; imported only when it is asked for."""
 
-SUMMARIES = {"reid": "Fine-tune an image encoder to tell people apart (the strong baseline)."}
+SUMMARIES = {
+    "reid": "Fine-tune an image encoder to tell people apart (the strong baseline).",
+    "t2i": "Fine-tune UniPT's encoders to find people's images by a text.",
+    "mmet": "Fine-tune MMET's encoders to tell people apart by image, text, or both.",
+}
 
 EXAMPLES = """
 Examples:
 
-    finetune {name} market --init runs/{init} --out runs/{name} --config {name}-tiny
+    finetune {name} market --init runs/{init} --out runs/{name} --config {preset}-tiny
 
     finetune {name} market --init runs/{init} --out runs/{name} --set loop.epochs=60 --set loop.seed=1 --resume
 """
+PRESETS = {"mmet": "mmet-reid"}
+"""Beginnings of the names of presets, where they are not the method's; `mmet` itself is that of `pretrain`."""
+
 INITS = {"reid": "vtbr", "t2i": "unipt", "mmet": "mmet"}
 """For the examples: what each method is usually begun with."""
 
@@ -40,10 +47,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 def register(app: typer.Typer) -> None:
     """Add a command for each method to `finetune`."""
     for name, summary in SUMMARIES.items():
-        app.command(name, help=summary, epilog=EXAMPLES.format(name=name, init=INITS[name]))(_command(name))
+        app.command(
+            name, help=summary, epilog=EXAMPLES.format(name=name, preset=PRESETS.get(name, name), init=INITS[name])
+        )(_command(name))
 
 
 def _command(name: str) -> Callable[..., None]:
+    paper = f"{PRESETS.get(name, name)}-paper"
+
     def command(
         root: Root,
         out: Out,
@@ -51,14 +62,14 @@ def _command(name: str) -> Callable[..., None]:
             str, typer.Option(help="Where to begin: folder of a run, file of weights; or nowhere, with random weights.")
         ] = "",
         config: Annotated[
-            str, typer.Option(help=f"A preset, or a TOML file; {name}-paper, or with --resume what the run began with.")
+            str, typer.Option(help=f"A preset, or a TOML file; {paper}, or with --resume what the run began with.")
         ] = "",
         settings: Settings = None,
         resume: Resume = False,
         workers: Workers = 2,
         device: Device = "auto",
     ) -> None:
-        config = config or default_config(out, f"{name}-paper", is_resumed=resume)
+        config = config or default_config(out, paper, is_resumed=resume)
         told = [*([f"method.init={init}"] if init else []), *(settings or [])]
         job = build_job(name, root, out, config=config, settings=told, workers=workers, device=device)
         run_to_end(job, f"finetune {name}", is_resumed=resume)
@@ -88,7 +99,7 @@ def build_job(
 
     module: Any = import_module(METHODS[name])
     method = table.get("method", {})
-    table["method"] = {**geometry_of(method.get("init", "")), **method}
+    table["method"] = {**geometry_of(method.get("init", ""), module.Config), **method}
     kinds = {"method": module.Config, "loop": EpochConfig, "data": DataConfig, "augment": Augmentation}
     sections = read_sections(kinds, table)
     return put_together(name, module, sections, root=root, run=out, workers=workers, device=device)

@@ -92,7 +92,7 @@ def pack(
 
 def _warn_of_maps(maps: "Maps") -> list[str]:
     warnings = [
-        f"{count:,} images of {split} have no parsing map, so none of {split} gets one"
+        f"{split} lacks {count:,} parsing maps, so none of its images gets one"
         for split, count in maps.lacking.items()
     ]
     if maps.empty:

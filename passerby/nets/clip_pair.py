@@ -1,11 +1,14 @@
 """A whole CLIP to train from, image tower, text tower and tokenizer: from weights of open_clip, or tiny with random weights."""
 
+import json
 from typing import Any, NamedTuple
 
 import open_clip
+from open_clip.model import set_model_preprocess_cfg
 from open_clip.tokenizer import SimpleTokenizer
 
 from passerby.nets.clip_source import ClipModel, build, find
+from passerby.nets.features import Triple
 
 _TINY_TEXT = {"width": 32, "heads": 2, "layers": 2}
 
@@ -50,3 +53,29 @@ def load_pair(model: str, weights: str) -> ClipPair:
             f"{model} has another tokenizer than CLIP; use RN50-quickgelu, ViT-B-16-quickgelu or their kin"
         )
     return ClipPair(build(source, None), tokenizer)
+
+
+def read_architecture(model: str, weights: str) -> str:
+    """Give what `build_blank` takes to build the image tower of a CLIP again, once its weights are elsewhere: a JSON text.
+
+    Arguments and errors as of `load_pair`.
+    """
+    if model in TINY:
+        return json.dumps({"embed_dim": TINY_EMBED_DIM, "vision_cfg": TINY[model], "quick_gelu": True})
+    config = find(model, weights).config
+    return json.dumps({name: config.get(name, False) for name in ("embed_dim", "vision_cfg", "quick_gelu")})
+
+
+def build_blank(architecture: str, *, mean: Triple, deviation: Triple) -> ClipModel:
+    """Build a CLIP with random weights, whose text tower is as small as can be: its image tower is wanted.
+
+    Args:
+        architecture: Of `read_architecture`.
+        mean: Of the images' levels, 0…1, that the image tower was trained with.
+        deviation: Likewise.
+    """
+    table = json.loads(architecture)
+    text = {"width": 8, "heads": 1, "layers": 1, "vocab_size": 1, "context_length": 1}
+    model = open_clip.CLIP(table["embed_dim"], table["vision_cfg"], text, quick_gelu=table["quick_gelu"])
+    set_model_preprocess_cfg(model, {"mean": mean, "std": deviation})
+    return model

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from passerby.nets.text import TextEncoder
-from passerby.nets.vit import ARCHITECTURES, CLASS_POSITIONS, build_vit
+from passerby.nets.vit import ARCHITECTURES, CLASS_POSITIONS, build_vit, states_of
 
 INITIAL_SCALE = 0.02 * 768**0.5
 """Weights of the multimodal encoder and of all heads begin with a standard deviation of this over the root of the width: FLAVA's
 0.02 at its width of 768. With 0.02 at a width of 96 the token of the pair would hardly see image and text."""
+
+
+UNDECAYED = ("cls_token", "pos_embed", "position_embeddings.weight")
+"""Ends of the names of parameters that do not decay, besides all vectors and scalars: special tokens and positions."""
 
 
 class MultimodalStates(NamedTuple):
@@ -113,10 +117,9 @@ class Flava(nn.Module):
         self.matching_head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
         self.image_projection = nn.Linear(width, width)
         self.text_projection = nn.Linear(text_width, width)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and not name.startswith(("image_encoder.", "text_encoder.")):
-                nn.init.normal_(module.weight, std=INITIAL_SCALE / math.sqrt(width))
-                nn.init.zeros_(module.bias)
+        for name, part in self.named_children():
+            if name not in ("image_encoder", "text_encoder"):
+                draw_weights(part, width)
 
     def see(self, images: Tensor, is_hidden: Tensor) -> Tensor:
         """Give states of images before the last normalisation: Float (batch, 1 + patches, width).
@@ -127,14 +130,9 @@ class Flava(nn.Module):
             images: Float (batch, 3, height, width), normalised.
             is_hidden: Bool (batch, patches).
         """
-        vit = self.image_encoder
-        assert vit.cls_token is not None and vit.pos_embed is not None, "build_vit makes both"
         # shape: (batch, patches, width)
-        patches = torch.where(is_hidden[:, :, None], self.mask_token, vit.patch_embed(images))
-        # shape: (batch, 1 + patches, width)
-        tokens = torch.cat([vit.cls_token.expand(len(images), -1, -1), patches], dim=1) + vit.pos_embed
-        states: Tensor = vit.blocks(tokens)
-        return states
+        patches = torch.where(is_hidden[:, :, None], self.mask_token, self.image_encoder.patch_embed(images))
+        return states_of(self.image_encoder, patches)
 
     def patch_states(self, image_states: Tensor) -> Tensor:
         """Give the normalised states of the patches: Float (batch, patches, width).
@@ -155,6 +153,19 @@ class Flava(nn.Module):
         images: Tensor = self.image_projection(self.image_encoder.norm(image_states[:, 0]))
         texts: Tensor = self.text_projection(text_states[:, 0])
         return images, texts
+
+
+def draw_weights(part: nn.Module, width: int) -> None:
+    """Let the linear maps of a part begin as FLAVA's do.
+
+    Args:
+        part: The multimodal encoder, or a head.
+        width: Of the multimodal encoder.
+    """
+    for module in part.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=INITIAL_SCALE / math.sqrt(width))
+            nn.init.zeros_(module.bias)
 
 
 def _build_head(width: int, labels: int) -> nn.Sequential:

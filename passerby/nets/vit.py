@@ -72,6 +72,20 @@ def build_vit(architecture: str, height_width: tuple[int, int], *, dropout: floa
     )
 
 
+def states_of(vit: VisionTransformer, patches: Tensor) -> Tensor:
+    """Give what the layers make of patches, before the last normalisation: Float (batch, 1 + patches, width).
+
+    Args:
+        vit: Of `build_vit`.
+        patches: Of `vit.patch_embed`, Float (batch, patches, width); their positions are added here.
+    """
+    assert vit.cls_token is not None and vit.pos_embed is not None, "build_vit makes both"
+    # shape: (batch, 1 + patches, width)
+    tokens = torch.cat([vit.cls_token.expand(len(patches), -1, -1), patches], dim=1) + vit.pos_embed
+    states: Tensor = vit.blocks(tokens)
+    return states
+
+
 def load_vit(vit: VisionTransformer, source: str, *, grid: Sequence[int] = ()) -> None:
     """Load weights of timm, DeiT or DINO of the same architecture, their positions resized to the grid of the tower.
 

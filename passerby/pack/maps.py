@@ -72,8 +72,9 @@ def find_maps(root: Path, parsing: Path, table: pa.Table, *, workers: int) -> Ma
     mapped = tuple(split for split in dict.fromkeys(splits.tolist()) if not lacking[split])
     paths = table["path"].filter(pc.is_in(table["split"], pa.array(mapped))).to_pylist()
     look = Look(root, parsing, paths)
+    units = -(-len(paths) // _IMAGES_A_UNIT)
     empty: list[str] = []
-    for found in run_units(look, range(-(-len(paths) // _IMAGES_A_UNIT)), workers=workers):
+    for found in run_units(look, range(units), workers=max(1, min(workers, units))):
         empty += found
     return Maps(mapped, tuple(empty), {split: count for split, count in lacking.items() if count})
 

@@ -156,9 +156,9 @@ class Pack:
         facts = self.inputs.facts
         is_synthetic = self.source == SYNTHETIC
         told = {"collection": f"{facts.source}.", "licence": facts.licence, "notice": facts.notice}
-        name = f"{self.source} in the layout of {facts.title}" if is_synthetic else facts.title
+        title = f"Synthetic pedestrians in the layout of {facts.title}" if is_synthetic else facts.title
         return {
-            "title": f"{name[0].upper()}{name[1:]}, packed",
+            "title": f"{title}, packed",
             "card": "pack",
             "source": self.source,
             "is_synthetic": is_synthetic,
@@ -171,11 +171,9 @@ class Pack:
         }
 
     def _entries(self, index: int) -> Iterator[Sample | Rejected]:
-        split = shard_names(self.splits)[index].partition("-")[0]
-        first = shard_names(self.splits).index(f"{split}-00000-of-{self.splits[split]:05d}")
+        split, number, *_ = shard_names(self.splits)[index].split("-")
         table = self.inputs.table.filter(pc.equal(self.inputs.table["split"], split))
-        for row in slice_of(table, index - first, self.splits[split]).to_pylist():
-            yield self._entry(row)
+        yield from map(self._entry, slice_of(table, int(number), self.splits[split]).to_pylist())
 
     def _entry(self, row: Mapping[str, Any]) -> Sample | Rejected:
         captions = row["captions"]

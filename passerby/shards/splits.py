@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from passerby.sample import CAPTION_FIELD
 from passerby.shards.manifest import Manifest
 from passerby.shards.table import layout_of, read_rows
 from passerby.shards.write import ShardRecord, meta_path
@@ -17,7 +17,7 @@ UNKNOWN_CAMERA = -1
 def describe_splits(root: Path, manifest: Manifest) -> dict[str, dict[str, int]]:
     """Count by split: `samples`, `shards`, and `people`, `cameras` and `captions` where any is known.
 
-    Of a sample with the field `captions`, all of them are counted.
+    The captions of a sample are those of its list `captions` or, where it has none, of `caption`, `caption_1` and so on.
 
     Raises:
         FileNotFoundError: a table of the manifest is missing.
@@ -34,17 +34,18 @@ def _describe(root: Path, records: Iterable[ShardRecord]) -> dict[str, int]:
     for record in records:
         path = meta_path(root, record.name)
         names = layout_of(pq.read_schema(path))[0]
-        wanted = [name for name in ("person_id", "camera_id", "captions", "caption") if name in names]
-        rows = read_rows(path, "kept", wanted)
+        texts = [name for name in names if CAPTION_FIELD.fullmatch(name)]
+        wanted = [name for name in ("person_id", "camera_id", "captions") if name in names]
+        rows = read_rows(path, "kept", ["key", *wanted])
         samples += len(rows)
         shards += 1
         if "person_id" in wanted:
             people |= {*pc.unique(rows["person_id"]).to_pylist()} - {""}
         if "camera_id" in wanted:
             cameras |= {*pc.unique(rows["camera_id"]).to_pylist()} - {UNKNOWN_CAMERA}
-        if "caption" in wanted:
-            several = "captions" in wanted and pa.types.is_list(rows["captions"].type)
-            here = pc.sum(pc.list_value_length(rows["captions"])).as_py() or 0 if several else len(rows)
-            captions += here
+        if "captions" in wanted:
+            captions += pc.sum(pc.list_value_length(rows["captions"])).as_py() or 0
+        else:
+            captions += len(rows) * len(texts)
     found = {"samples": samples, "shards": shards, "people": len(people), "cameras": len(cameras), "captions": captions}
     return {name: count for name, count in found.items() if count or name in ("samples", "shards")}

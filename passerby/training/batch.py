@@ -1,7 +1,6 @@
 """What a method is given: batches, and how a captioned picture becomes a part of one."""
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,13 +12,12 @@ from torch import Tensor
 
 from passerby.images import ImageProblem, decode_rgb
 from passerby.runtime import draw
+from passerby.sample import CAPTION_FIELD
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation, augment, fit
 
 IMAGE_MEMBERS = ("jpg", "png", "webp", "jpeg")
 PARSING_MEMBER = "parsing.png"
-CAPTION_FIELD = re.compile(r"caption(_\d+)?")
-"""`caption`, `caption_1`, …: the captions of a sample that has several."""
 
 Captions = Literal["first", "random", "rerender"]
 """Which caption of a sample: its first, any of those stored, or one that is worded anew in every epoch."""

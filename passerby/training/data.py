@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from passerby.images import ImageProblem
 from passerby.runtime import draw
+from passerby.sample import CAPTION_FIELD
 from passerby.shards.plan import Mode, Part, Plan
 from passerby.shards.read import ShardDataset
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
 from passerby.training.batch import (
-    CAPTION_FIELD,
     BadSample,
     Captions,
     Collate,
@@ -168,7 +168,7 @@ def open_data(
         raise ValueError(f"{root} has no captions to learn from; make some with gen-captions")
     keys, people, camera_ids = read_labels(samples)
     training, held_out = _split(samples, keys, people, config.validation_share)
-    captions = _read_captions(samples, training[:: -(-len(training) // MAX_CAPTIONS_READ)], config.captions)
+    captions = read_captions(samples, training[:: -(-len(training) // MAX_CAPTIONS_READ)], config.captions)
     tokenizer = tokenizer or make_tokenizer(config, captions)
     preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=reword)
     unchanged = replace(preparation, how=Augmentation(), captions="first", reword=None)
@@ -256,7 +256,8 @@ def count_captions(samples: ShardDataset) -> NDArray[np.int64]:
     return np.full(len(samples), len(captions_of(fields)), np.int64)
 
 
-def _read_captions(samples: ShardDataset, indices: NDArray[np.int64], captions: Captions) -> list[str]:
+def read_captions(samples: ShardDataset, indices: NDArray[np.int64], captions: Captions) -> list[str]:
+    """Give the first caption of some samples, or with `random` all that could be drawn."""
     fields = samples[0]["json"]
     if captions == "random" and "captions" in fields:
         several = samples.metadata(["captions"])["captions"].take(indices).to_pylist()

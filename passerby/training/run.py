@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from torch import nn
 
 from passerby.checkpoint import (
+    BEST_NAME,
     checkpoint_path,
     latest_checkpoint,
     link_checkpoint,
@@ -29,7 +30,6 @@ from passerby.training.method import LoopConfig, Method
 from passerby.training.reading import TrainingData
 
 CONFIG_NAME = "config.toml"
-BEST_NAME = "best.pt"
 
 Data = TypeVar("Data", bound=TrainingData)
 
@@ -66,6 +66,9 @@ class Job(Generic[Data]):
 
     run: Path
     """Folder of the run."""
+
+    trained_on: str = ""
+    """Folder or URL of the data set; the encoder's table says it."""
 
     workers: int = 0
     """Processes that read, for each rank."""
@@ -131,13 +134,40 @@ def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool) -> Loop:
         checkpoint=checkpoint,
     )
     if ranks.is_first:  # the others have looked into the folder when `Loop` has brought all together
-        job.run.mkdir(parents=True, exist_ok=True)
-        write_atomically(job.run / CONFIG_NAME, to_toml(job.config).encode())
+        _write_config(job)
     return loop
+
+
+def claim(job: Job[Data], *, is_resumed: bool) -> None:
+    """Make the folder of a run that others prepare, in folders of their own within it; then train it with `is_resumed`.
+
+    All ranks must call it.
+
+    Raises:
+        ValueError: the folder holds another run, or something else.
+    """
+    with join_ranks(job.device) as ranks:
+        _check_folder(job, is_resumed=is_resumed)
+        ranks.wait()
+        if ranks.is_first:
+            _write_config(job)
+        ranks.wait()
+
+
+def _write_config(job: Job[Data]) -> None:
+    job.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.run / CONFIG_NAME, to_toml(job.config).encode())
 
 
 def _find_checkpoint(job: Job[Data], *, is_resumed: bool) -> dict[str, Any] | None:
     """Find in the folder of the run what goes on, on the CPU; `None` where the run begins."""
+    _check_folder(job, is_resumed=is_resumed)
+    newest = latest_checkpoint(job.run)
+    return load_checkpoint(newest) if newest else None
+
+
+def _check_folder(job: Job[Data], *, is_resumed: bool) -> None:
+    """Make sure that the folder of the run is empty or holds this run."""
     path = job.run / CONFIG_NAME
     strangers = sorted(each.name for each in job.run.glob("[!.]*"))
     if strangers and not path.exists():
@@ -146,8 +176,6 @@ def _find_checkpoint(job: Job[Data], *, is_resumed: bool) -> dict[str, Any] | No
         raise ValueError(f"{job.run} holds a run; go on with --resume, give another --out, or delete it")
     if strangers:
         _check_same(job, read_table(path))
-    newest = latest_checkpoint(job.run)
-    return load_checkpoint(newest) if newest else None
 
 
 def _check_same(job: Job[Data], before: Table) -> None:
@@ -187,7 +215,8 @@ def _end(journal: Journal, job: Job[Data], loop: Loop, *, is_finished: bool) -> 
         return
     if loop.best:
         loop.module.load_state_dict(load_checkpoint(job.run / BEST_NAME)["model"])
-    save_encoder(job.run, *cast(Method, loop.module).encoder())
+    encoder, table = cast(Method, loop.module).encoder()
+    save_encoder(job.run, encoder, {**table, **({"trained_on": job.trained_on} if job.trained_on else {})})
     which = f", best at step {loop.best['step']:,} by {loop.config.best_by}" if loop.best else ""
     journal.note(f"finished after {loop.step:,} steps{which}")
 

@@ -1,0 +1,212 @@
+"""The two runs of pi-VL: prompts are tuned in `RUN/prompts`, and the encoder learns in `RUN`, whose `config.toml` tells of both."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from finetune.data import NamedPeople, open_people
+from finetune.encoder_tuning import EncoderTuning, Texts
+from finetune.job import EpochConfig
+from finetune.pi_vl import KIND, Config, statistics_of
+from finetune.prompt_tuning import Prompts, PromptTuning, describe_prompts, load_prompts
+from passerby.checkpoint import ENCODER_TABLE_NAME
+from passerby.nets.clip_pair import ClipPair, load_pair, read_architecture
+from passerby.nets.clip_reid import ImageEncoder, build_image_encoder
+from passerby.nets.features import Triple
+from passerby.nets.mobilenet import MobileNet
+from passerby.nets.prompts import BEFORE, PART_NAMES, WHOLE, PromptEncoder, PromptLearner, encode_table
+from passerby.training.augment import Augmentation
+from passerby.training.batch import PARSING_MEMBER
+from passerby.training.run import Course, Job
+
+PROMPTS_FOLDER = "prompts"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What is to be done, in this order."""
+
+    prompts: Job[NamedPeople]
+    encoder: Job[NamedPeople]
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the prompts are tuned, or come from another run."""
+        return bool(self.encoder.sections["method"].prompts) or (self.prompts.run / ENCODER_TABLE_NAME).is_file()
+
+
+def build_stages(
+    sections: Mapping[str, Any], *, root: str, run: Path, workers: int = 0, device: str = "auto"
+) -> Stages:
+    """Put both runs together.
+
+    Args:
+        sections: Configurations: `method`, `prompts`, `loop`, `data` and `augment`.
+        root: A data set of ours, whose split `train` is learnt.
+        run: Folder of the run.
+        workers: Processes that read, for each rank.
+        device: See `passerby.ranks.join_ranks`.
+
+    Raises:
+        ValueError: parsing maps are needed, and not to be read.
+    """
+    method, prompts, loop, data = (sections[name] for name in ("method", "prompts", "loop", "data"))
+    if method.has_parts and not data.parsing:
+        raise ValueError(
+            f"data.parsing is false, and method.variant {method.variant!r} compares parts, which parsing maps tell; set"
+            " data.parsing=true, or method.variant=clip-reid"
+        )
+    tuning = prompts.loop(loop, has_parts=method.tunes_parts)
+    first = {**sections, "loop": tuning, "data": replace(data, parsing=method.tunes_parts), "augment": Augmentation()}
+    folder = run / PROMPTS_FOLDER
+    return Stages(
+        Job(
+            name=f"{KIND} prompts",
+            sections=first,
+            open_data=lambda state: replace(_open(root, first, state), held_out=None, notes=()),
+            begin=lambda people: _begin_prompts(first, people),
+            run=folder,
+            workers=workers,
+            device=device,
+        ),
+        Job(
+            name=KIND,
+            sections=sections,
+            open_data=lambda state: _open(root, sections, state),
+            begin=lambda people: _begin_encoder(sections, people, Path(method.prompts or folder)),
+            run=run,
+            workers=workers,
+            device=device,
+        ),
+    )
+
+
+def _open(root: str, sections: Mapping[str, Any], state: Mapping[str, Any]) -> NamedPeople:
+    method, loop = sections["method"], sections["loop"]
+    people = open_people(
+        root,
+        sections["data"],
+        sections["augment"],
+        (method.image_height, method.image_width),
+        build_order=loop.order,
+        seed=loop.seed,
+        state=state,
+    )
+    if sections["data"].parsing and PARSING_MEMBER not in people.train.samples[int(people.train.indices[0])]:
+        raise ValueError(
+            f"{root} has no parsing maps; make them with passerby parse, and pack the images anew with passerby pack --parsing"
+        )
+    return people
+
+
+def _begin_prompts(sections: Mapping[str, Any], people: NamedPeople) -> Course:
+    method, loop = sections["method"], sections["loop"]
+    steps_an_epoch = people.order.steps_an_epoch
+    with _seeded(loop.seed):
+        pair = load_pair(method.clip_model, method.clip_weights)
+        encoder = _build_encoder(method, pair)
+        tuning = PromptTuning(
+            sections["prompts"],
+            method,
+            pair,
+            encoder,
+            people.people,
+            identity_passes=sections["prompts"].identity_epochs * steps_an_epoch * loop.accumulation,
+        )
+    return _course(tuning, loop, steps_an_epoch, (encoder.mean, encoder.deviation))
+
+
+def _begin_encoder(sections: Mapping[str, Any], people: NamedPeople, folder: Path) -> Course:
+    method, loop = sections["method"], sections["loop"]
+    _check_cameras(method, people)
+    with _seeded(loop.seed):
+        pair = load_pair(method.clip_model, method.clip_weights)
+        expected = describe_prompts(pair, people.people, tokens=sections["prompts"].tokens)
+        prompts = load_prompts(folder, expected)
+        encoder: ImageEncoder | MobileNet
+        if method.student == "none":
+            encoder = _build_encoder(method, pair, cameras=people.camera_count if method.cameras else 0)
+        else:
+            encoder = MobileNet((method.image_height, method.image_width))
+            if method.student_weights:
+                encoder.load(method.student_weights)
+        learning = EncoderTuning(
+            method,
+            encoder,
+            people=len(people.people),
+            embed_dim=expected["embed_dim"],
+            tower=read_architecture(method.clip_model, method.clip_weights),
+            write_texts=lambda device: write_texts(method, prompts, loop.seed, device),
+        )
+    return _course(learning, loop, people.order.steps_an_epoch, statistics_of(encoder))
+
+
+def write_texts(method: Config, prompts: Prompts, seed: int, device: torch.device) -> Texts:
+    """Let CLIP's text tower read the sentences about all people and parts; it is needed this once.
+
+    Args:
+        method: Which CLIP, and which sentences.
+        prompts: Tokens of all people.
+        seed: Of the weights of a tiny CLIP.
+        device: Where it is read.
+    """
+    with _seeded(seed):
+        pair = load_pair(method.clip_model, method.clip_weights)
+        people, tokens, _ = prompts.whole.shape
+        learner = PromptLearner(*pair, people=people, tokens=tokens).to(device)
+    encoder = PromptEncoder(pair.model).to(device)
+
+    def read(context: Tensor, kinds: Sequence[int]) -> Tensor:
+        learner.load_state_dict({"context": context})
+        return encode_table(learner, encoder, kinds)
+
+    whole = read(prompts.whole if method.whole_text == "identity" else prompts.parts, [WHOLE])[:, 0]
+    if method.tunes_parts:
+        return Texts(whole, read(prompts.parts, range(len(PART_NAMES))))
+    if not method.has_parts:
+        return Texts(whole, whole.new_zeros(1, 0, whole.shape[1]))
+    sentences = pair.tokenizer([f"{BEFORE} person {part}" for part in PART_NAMES])
+    with torch.no_grad():
+        return Texts(whole, pair.model.to(device).encode_text(sentences.to(device)).float()[None])
+
+
+def _build_encoder(method: Config, pair: ClipPair, *, cameras: int = 0) -> ImageEncoder:
+    size = method.image_height, method.image_width
+    return build_image_encoder(pair.model, size, stride=method.stride, cameras=cameras)
+
+
+def _check_cameras(method: Config, people: NamedPeople) -> None:
+    """Make sure that every camera of the people held out is one that is learnt, where cameras are."""
+    if not method.cameras:
+        return
+    for name, those in (("train", people.train), ("val", people.held_out)):
+        ids = those.camera_ids[those.indices] if those else np.zeros(1, np.int64)
+        if ids.min() < 0 or ids.max() >= people.camera_count:
+            raise ValueError(
+                f"camera_id is {ids.min()} to {ids.max()} in {name}, and method.cameras=true learns those of the training images,"
+                f" 0 to {people.camera_count - 1}; set method.cameras=false"
+            )
+
+
+def _course(method: nn.Module, loop: EpochConfig, steps_an_epoch: int, statistics: tuple[Triple, Triple]) -> Course:
+    return Course(
+        method=method,
+        loop=loop.by_step(steps_an_epoch),
+        factor=lambda step: loop.factor(1 + step // steps_an_epoch),
+        image_mean=statistics[0],
+        image_std=statistics[1],
+    )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw weights by a seed, and leave the generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
