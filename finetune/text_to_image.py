@@ -191,8 +191,8 @@ class TextToImage(nn.Module):
         labels, config = batch["person_ids"], self.config
         generator = torch.Generator(labels.device).manual_seed(int(batch["seed"]))
         components: dict[str, Tensor] = {}
-        total = torch.zeros((), device=labels.device)
-        for (feature, identify), weight in zip(self.classifiers.items(), (1.0, config.gamma), strict=False):
+        total, weights = torch.zeros((), device=labels.device), {"global": 1.0, "pgu": config.gamma}
+        for feature, identify in self.classifiers.items():
             identity = identify(images[feature], labels) + identify(texts[feature], labels)
             ranking = ranking_loss(
                 cosines(images[feature], texts[feature]),
@@ -201,7 +201,7 @@ class TextToImage(nn.Module):
                 generator=generator,
                 parity=config.ranking_parity,
             )
-            total = total + weight * (identity + ranking)
+            total = total + weights[feature] * (identity + ranking)
             components |= {f"{feature}_identity_loss": identity.detach(), f"{feature}_ranking_loss": ranking.detach()}
         return {"loss": total, "loss_components": components}
 

@@ -88,7 +88,8 @@ def load_encoder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         FileNotFoundError: there is no encoder.
     """
-    return load_file(run / ENCODER_NAME), read_encoder_table(run)
+    table = read_encoder_table(run)  # which says what is amiss where there is none
+    return load_file(run / ENCODER_NAME), table
 
 
 def read_encoder_table(run: Path) -> dict[str, Any]:

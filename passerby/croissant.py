@@ -205,9 +205,7 @@ def _splits(manifest: Manifest) -> dict[str, Any]:
         "field": [
             {"@type": "cr:Field", "@id": f"splits/{name}", "name": name, "dataType": kind} for name, kind in fields
         ],
-        "data": [
-            {"splits/name": split, "splits/url": SPLIT_KINDS.get(split, "cr:Split")} for split in manifest.splits
-        ],
+        "data": [{"splits/name": split, "splits/url": SPLIT_KINDS.get(split, "cr:Split")} for split in manifest.splits],
     }
 
 

@@ -170,6 +170,7 @@ def test_as_many_are_held_out_as_asked_for(options, expected):
         (4, {}, r"4 people to train on, and a val share of 0.1 leaves nobody for val; give --val-people from 1 to 3"),
         (4, {"share": 1.0}, "a val share of 1 leaves nobody for train"),
         (4, {"people": 4}, "4 people for val leaves nobody for train"),
+        (4, {"people": 1, "share": 0.5}, "both a val share of 0.5 and 1 people for val are asked for; give one"),
     ],
 )
 def test_holding_out_nobody_or_everybody_is_refused(people, options, message):

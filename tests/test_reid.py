@@ -170,12 +170,13 @@ def test_people_who_are_learnt_by_heart_are_all_found(tmp_path):
         root,
         tmp_path / "run",
         share=0.0,
-        epochs=60,
+        method={"learning_rate": 1e-3, "last_stride": 2},
+        epochs=20,
         batch_size=16,
         images_a_person=4,
         best_by="",
-        milestones=(40,),
-        warmup_epochs=5,
+        milestones=(16,),
+        warmup_epochs=2,
     )
     assert run_job(done)
     weights, table = load_encoder(tmp_path / "run")

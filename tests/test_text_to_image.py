@@ -1,12 +1,15 @@
 """Text-to-image Re-ID: its features and losses against slow computations, as it learns, and as a user begins it with a run."""
 
 import json
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny_people
 import torch
 import typer
+from safetensors.torch import save_file
 from tiny_figures import CAPTIONS, make_batch
 from torch.nn import functional
 from typer.testing import CliRunner
@@ -19,6 +22,8 @@ from finetune.text_to_image import Config, TextToImage
 from passerby.checkpoint import chosen_checkpoint, load_checkpoint, load_encoder
 from passerby.cli import finetune, pretrain
 from passerby.config import ConfigError, read_section, read_sections, read_table
+from passerby.nets.text import TextEncoder
+from passerby.nets.vit import build_vit
 from passerby.nets.weights import load_weights
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
@@ -221,6 +226,45 @@ def test_presets_are_whole(name):
         assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_local_files_bring_weights_and_words(tokenizer, tmp_path):
+    torch.manual_seed(5)
+    vit = build_vit("vit_nano_patch8", (16, 16))
+    text = TextEncoder("bert_nano", vocabulary_size=tokenizer.size, pad_id=tokenizer.pad_id)
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    (tmp_path / "bert").mkdir()
+    save_file(text.bert.state_dict(), tmp_path / "bert/model.safetensors")
+    (tmp_path / "vocab.txt").write_text("\n".join(json.loads(tokenizer.to_json())))
+    config = replace(
+        TINY,
+        image_weights=str(tmp_path / "vit.safetensors"),
+        image_weights_grid=(2, 2),
+        text_weights=str(tmp_path / "bert"),
+        vocabulary=str(tmp_path / "vocab.txt"),
+    )
+    words = text_to_image.make_tokenizer(config, [])
+    method = text_to_image.build(config, SimpleNamespace(tokenizer=words, people=["1", "2"]), seed=0)
+
+    assert words.to_json() == tokenizer.to_json()
+    loaded = method.searcher.image_encoder.state_dict()
+    assert loaded["pos_embed"].shape[1] == 1 + 4 * 2
+    for name, weight in vit.state_dict().items():
+        assert name == "pos_embed" or loaded[name].equal(weight), name
+    for name, weight in text.state_dict().items():
+        assert method.searcher.text_encoder.state_dict()[name].equal(weight), name
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_is_drawn(tokenizer):
+    data = SimpleNamespace(tokenizer=tokenizer, people=["1", "2"])
+    torch.manual_seed(9)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(9)
+    first, again, other = (text_to_image.build(TINY, data, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.rand(1) == undisturbed
+    name = "searcher.pgu.prototypes"
+    assert first[name].equal(again[name])
+    assert not first[name].equal(other[name])
+
+
 @pytest.fixture(scope="module")
 def invoke():
     app = typer.Typer()
@@ -289,6 +333,19 @@ def test_without_a_run_the_words_are_those_of_all_captions(invoke, root, tmp_pat
     people = int(done.output.split("learns from ")[1].split(" images")[0].replace(",", ""))
     steps = int(done.output.split("to ")[1].split("\n")[0])
     assert steps == -(-2 * people // 8)  # both captions of every image
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_numbers(invoke, root, unipt, tmp_path):
+    words = ("--init", unipt, "--set", "loop.batch_size=8", "--set", "loop.epochs=2", "--set", "loop.save_every=1")
+    assert tune(invoke, root, tmp_path / "whole", *words).exit_code == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    max((tmp_path / "cut").glob("checkpoint-*.pt")).unlink()
+    resumed = tune(invoke, root, tmp_path / "cut", *words, "--resume")
+    assert resumed.exit_code == 0, resumed.exception
+    assert "from step 0 " not in resumed.output
+    whole, cut = (load_encoder(tmp_path / name)[0] for name in ("whole", "cut"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(cut[name], weight)
 
 
 @pytest.mark.parametrize("init", ["nowhere", "reid"])

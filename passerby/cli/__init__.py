@@ -1,4 +1,4 @@
-"""The command line: `passerby`, and `gen-captions`, `pretrain` and `finetune` on their own. Only this package speaks to the user."""
+"""The command line: `passerby`, and its groups on their own: `gen-captions`, `pretrain`, `finetune`. Only it speaks to the user."""
 
 import os
 import sys

@@ -92,8 +92,7 @@ def pack(
 
 def _warn_of_maps(maps: "Maps") -> list[str]:
     warnings = [
-        f"{split} lacks {count:,} parsing maps, so none of its images gets one"
-        for split, count in maps.lacking.items()
+        f"{split} lacks {count:,} parsing maps, so none of its images gets one" for split, count in maps.lacking.items()
     ]
     if maps.empty:
         warnings.append(f"{len(maps.empty):,} parsing maps show nobody, such as {maps.empty[0]}")

@@ -41,6 +41,8 @@ def parse(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Say of each pixel which part of a person it shows, in LIP's 20 classes: maps for passerby pack --parsing."""
+    from transformers.utils.logging import disable_progress_bar
+
     from passerby.nets.parser import PersonParser, read_parts_table
     from passerby.pack.parse import list_images, parse_images
     from passerby.ranks import find_device
@@ -48,10 +50,11 @@ def parse(
 
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"--out {out} lies in {root}, among whose images the maps would be; give a folder beside it")
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # theirs
     images = list_images(root)
     parts = read_parts_table(TEMPLATES / "parsing" / "parts.yaml") | (read_parts_table(mapping) if mapping else {})
     parser = PersonParser(model, parts, device=find_device(device))
-    record = {"model": model, "parts": dict(zip(parser.labels, parser.parts, strict=True))}
+    record = {"weights": parser.weights, **dict(zip(parser.labels, parser.parts, strict=True))}
     with progress("parsing", "images") as advance:
         parsed = parse_images(
             images, out, parser, record, batch_size=batch_size, on_progress=lambda done, total: advance(done, total, "")

@@ -1,5 +1,6 @@
 """Networks that say of each pixel which part of a person it shows. They are other people's, and their labels become LIP's."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,13 +42,17 @@ class PersonParser:
         name, options = source.removeprefix(HUB), {"local_files_only": not is_hub}
         try:
             network = AutoModelForSemanticSegmentation.from_pretrained(name, **options)
-            self._processor = AutoImageProcessor.from_pretrained(name, **options)
+            self._processor = AutoImageProcessor.from_pretrained(name, **options)  # type: ignore[no-untyped-call]  # theirs
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise (OSError if is_hub else ValueError)(f"{source} is no network for segmentation: {reason}") from None
         self._network = network.float().to(device).eval()
         self.labels: list[str] = [label for _, label in sorted(network.config.id2label.items())]
         self.parts = name_parts(self.labels, parts, source=source)
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in network.state_dict().values():
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        self.weights = digest.hexdigest()
         self._places = np.array([part_number(part) for part in self.parts], np.uint8)
 
     @torch.no_grad()

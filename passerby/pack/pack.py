@@ -46,8 +46,11 @@ def hold_out(inputs: ReidInputs, *, share: float | None = None, people: int | No
         seed: Draws who.
 
     Raises:
-        ValueError: nobody would be left for one of the two, or the data set has a `val` and another one is asked for.
+        ValueError: nobody would be left for one of the two, the data set has a `val` and another one is asked for, or both
+            a share and a number are.
     """
+    if share is not None and people is not None:
+        raise ValueError(f"both a val share of {share:g} and {people:,} people for val are asked for; give one of them")
     if VAL in (*inputs.facts.counts, *inputs.table["split"].unique().to_pylist()):
         if share is not None or people is not None:
             raise ValueError(f"{inputs.facts.title} has a val split; leave --val-share and --val-people away")
