@@ -70,7 +70,7 @@ def attend(trained: Trained, batch: Batch, references: Tensor, *, feature: str, 
         cam.activations_and_grads.release()
         compared.zero_grad()
     height, width = batch["images"].shape[2:]
-    eigen_cam = scale_cam_image(np.maximum(project(states), 0), (width, height))
+    eigen_cam = scale_cam_image(scale_cam_image(np.maximum(project(states), 0), (width, height)))
     return Attention(np.float32(grad_cam), np.float32(eigen_cam))  # type: ignore[arg-type]
 
 
@@ -107,12 +107,11 @@ class _Compared(nn.Module):
     def __init__(self, trained: Trained, camera_ids: Tensor, feature: str) -> None:
         super().__init__()
         self.searcher = trained.searcher
-        self._embed = lambda images: trained.choose_feature(trained.embed_images(images, camera_ids), feature)
+        self.trained, self.camera_ids, self.feature = trained, camera_ids, feature
 
     def forward(self, images: Tensor) -> Tensor:
         """Give the feature: Float (batch, width)."""
-        found: Tensor = self._embed(images)
-        return found
+        return self.trained.choose_feature(self.trained.embed_images(images, self.camera_ids), self.feature)
 
 
 def _similarity(reference: Tensor, distance: str, found: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from passerby.shards.read import ShardDataset
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
 from passerby.training.batch import Preparation
-from passerby.training.data import People, build_loader, count_captions, is_held_out, read_captions, read_labels
+from passerby.training.data import People, build_loader, count_captions, read_captions, read_labels, split_people
 from passerby.training.reading import Loader, Share, note_cuts
 
 Positions = Literal["images", "captioned_images", "captions"]
@@ -28,7 +28,7 @@ class DataConfig:
     """Who is learnt from."""
 
     validation_share: float = 0.1
-    """Of the training people who are held out where the data set has no split `val`; 0 for none."""
+    """Of the training people who are held out where the data set has no split `val`; 0 for no validation at all."""
 
     parsing: bool = False
     """Read the parsing maps too."""
@@ -122,7 +122,7 @@ def open_people(
     """
     samples = ShardDataset(root)
     keys, names, camera_ids = read_labels(samples)
-    train, held_out = _split(samples, keys, names, config.validation_share)
+    train, held_out = split_people(samples, keys, names, config.validation_share)
     people = tuple(sorted({names[index] for index in train}))
     if "" in people:
         raise ValueError(
@@ -160,25 +160,6 @@ def in_order(count: int, batch_size: int) -> Sequence[Part]:
     return [
         Part(number, 0, places[start : start + batch_size]) for number, start in enumerate(range(0, count, batch_size))
     ]
-
-
-def _split(
-    samples: ShardDataset, keys: Sequence[str], names: Sequence[str], validation_share: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the samples to learn from and those of people held out: Int64 (samples,) each."""
-    splits = samples.manifest.splits
-    if "train" not in splits:
-        raise ValueError(f"{samples.root} has the splits {', '.join(splits)}; fine-tuning learns from a split train")
-    train = np.array(samples.split("train"))
-    if "val" in splits:
-        return train, np.array(samples.split("val"))
-    is_val = is_held_out([keys[index] for index in train], [names[index] for index in train], validation_share)
-    if is_val.all() or (validation_share > 0 and not is_val.any()):
-        raise ValueError(
-            f"of the {len({names[index] for index in train}):,} people of {samples.root}, a data.validation_share of"
-            f" {validation_share} leaves nobody for {'training' if is_val.all() else 'validation'}; set another, or 0 for none"
-        )
-    return train[~is_val], train[is_val]
 
 
 def _number(names: Sequence[str], people: Sequence[str]) -> NDArray[np.int64]:

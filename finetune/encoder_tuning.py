@@ -170,7 +170,7 @@ class EncoderTuning(nn.Module):
         if self.head is not None:
             pixels, cells = self.head(found.levels), encoder.part_cells
         else:
-            assert isinstance(found, ImageFeatures), "a student has a head"
+            assert isinstance(found, ImageFeatures) and not isinstance(encoder, MobileNet), "a student has a head"
             pixels, cells = found.dense, encoder.cells
         labels = read_parts(cells, batch["parsing"], self.config.background)
         is_shared = len(self.part_texts) == 1

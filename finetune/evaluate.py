@@ -148,14 +148,7 @@ def evaluate(trained: Trained, root: str, protocol: Protocol, reading: Reading, 
         queries=scores.queries,
         valid_queries=scores.valid_queries,
         gallery=scores.gallery,
-        captions=protocol.captions,
-        feature=found.feature,
-        width=found.gallery.shape[1],
-        is_normalised=found.distance == "cosine",
-        distance=found.distance,
-        average_precision=protocol.average_precision,
-        is_reranked=protocol.is_reranked,
-        same_camera=protocol.same_camera if target.captions is None else "any",
+        **_describe_protocol(protocol, target, found),
         rank_1=scores.rank[1],
         rank_5=scores.rank[5],
         rank_10=scores.rank[10],
@@ -223,16 +216,16 @@ def _read_written(file: Path) -> dict[str, set[str]]:
 
 
 def _describe_run(trained: Trained) -> dict[str, Any]:
-    config = trained.config
+    config, trained_on = trained.config, str(trained.table.get("trained_on", ""))
     told = {section: dict(values) for section, values in config.items()}
     seed = int(told.get("loop", {}).pop("seed", 0))
-    recipe = json.dumps(told, sort_keys=True) if told else str(trained.run)
+    recipe = json.dumps([trained_on, told], sort_keys=True) if told else str(trained.run)
     return {
         "run": str(trained.run),
         "method": str(config.get("run", {}).get("method", trained.kind)),
         "architecture": str(trained.table["architecture"]),
         "init": str(config.get("method", {}).get("init", "")),
-        "trained_on": str(trained.table.get("trained_on", "")),
+        "trained_on": trained_on,
         "seed": seed,
         "epoch": trained.epoch,
         "recipe": hashlib.sha256(recipe.encode()).hexdigest()[:12],
@@ -246,3 +239,16 @@ def _describe_data(target: Target) -> dict[str, Any]:
     digest = hashlib.sha256((target.samples.root / MANIFEST_NAME).read_bytes()).hexdigest()
     dataset = str(header.get("config", {}).get("dataset", "")) if is_official else ""
     return {"dataset": dataset, "manifest_sha256": digest, "split": target.split, **target.count()}
+
+
+def _describe_protocol(protocol: Protocol, target: Target, found: Found) -> dict[str, Any]:
+    return {
+        "captions": protocol.captions,
+        "feature": found.feature,
+        "width": found.gallery.shape[1],
+        "is_normalised": found.distance == "cosine",
+        "distance": found.distance,
+        "average_precision": protocol.average_precision,
+        "is_reranked": protocol.is_reranked,
+        "same_camera": protocol.same_camera if target.captions is None else "any",
+    }

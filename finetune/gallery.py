@@ -19,7 +19,8 @@ from passerby.training.batch import IMAGE_MEMBERS
 
 ATTENTION_NOTE = (
     "Grad-CAM shows what of the query makes it like the last column: the nearest image of the same person that counts, or the"
-    " caption. Eigen-CAM shows what stands out to the encoder at all. Red is much, blue little; each map is scaled by itself."
+    " caption. Eigen-CAM shows what stands out to the encoder at all. Red is much, blue little; each map is scaled by itself, and"
+    " one that is blue throughout says that nothing speaks for it."
 )
 RANKED_NOTE = (
     "The nearest images of the gallery, nearest first. Green: the person of the query. Red and, on the page, dashed: somebody else."
@@ -68,7 +69,7 @@ def ranked_sheet(target: Target, searches: Sequence[Search]) -> Sheet:
 def _attention_row(target: Target, search: Search, maps: Attention, number: int) -> Row:
     image = _picture(target, search.query)
     tiles = [
-        Tile(image, "query"),
+        Tile(image, "its image" if search.caption else "query"),
         Tile(_overlaid(image, maps.grad_cam[number]), "Grad-CAM"),
         Tile(_overlaid(image, maps.eigen_cam[number]), "Eigen-CAM"),
     ]

@@ -26,6 +26,9 @@ GEOMETRY = ("architecture", "image_height", "image_width", "image_mean", "image_
 TEXT_GEOMETRY = ("text_architecture", "text_length", "embedding_width", "multimodal_layers")
 """What the configuration of a run says besides, where it learnt from texts too."""
 
+VOCABULARY_SIZE = 10_000
+"""Pieces at most of a vocabulary that is made of captions, where no run brings one."""
+
 CLASSIFIER = ("fc.", "classifier.", "head.")
 """Begin the names of weights that belong to somebody's classifier."""
 

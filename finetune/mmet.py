@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from finetune.data import NamedPeople, Positions
-from finetune.initial import load_parts, read_pretrained
+from finetune.initial import VOCABULARY_SIZE, load_parts, read_pretrained
 from finetune.losses import identity_loss, triplet_loss
 from finetune.reid import build_classifier, build_neck
-from finetune.text_to_image import VOCABULARY_SIZE
 from finetune.validation import score_alike
 from passerby.nets.flava import UNDECAYED, MultimodalEncoder, draw_weights
 from passerby.nets.text import MAX_TOKENS, TextEncoder
@@ -132,26 +131,27 @@ def rebuild(table: dict[str, Any]) -> "MmetSearcher":
 
 
 class MmetSearcher(nn.Module):
-    """What is left when all is trained: the encoders that the token needs, and its neck.
+    """What is left when all is trained: the encoders that the modality needs, and the neck of its token.
 
-    Each method gives features by name, Float (batch, width): `before_neck`, and of the token that was learnt `after_neck`. A
-    run that learnt `multimodal` has all three methods; of images alone its `before_neck` is what the last layer says of them,
-    learnt as far as it helps both together. A run that learnt `image` or `text` has that method alone.
+    Each method gives features by name, Float (batch, width): `before_neck`, and of the modality that was learnt `after_neck`.
+    A run of `multimodal` has all three methods; what it says of images alone, `before_neck`, was learnt as far as it helps
+    both together. A run of `image` or `text` has that method alone.
 
     Args:
-        table: Architectures, image size, token and vocabulary, as the export of a run has them.
+        table: Architectures, image size, modality and vocabulary, as the export of a run has them.
     """
 
     def __init__(self, table: dict[str, Any]) -> None:
         super().__init__()
         self.modality: str = table["modality"]
-        needed, self.modalityizer = ENCODERS[self.modality], None
+        self.tokenizer = Tokenizer.from_json(table["tokenizer"]) if table["tokenizer"] else None
+        needed = ENCODERS[self.modality]
         if "image_encoder" in needed:
             self.image_encoder = build_vit(table["architecture"], (table["image_height"], table["image_width"]))
             width = self.image_encoder.embed_dim
         if "text_encoder" in needed:
-            self.modalityizer = Tokenizer.from_json(table["tokenizer"])
-            size, pad_id = self.modalityizer.size, self.modalityizer.pad_id
+            assert self.tokenizer is not None, "whoever reads texts has a vocabulary"
+            size, pad_id = self.tokenizer.size, self.tokenizer.pad_id
             self.text_encoder = TextEncoder(table["text_architecture"], vocabulary_size=size, pad_id=pad_id)
         if "multimodal_encoder" in needed:
             self.multimodal_encoder = MultimodalEncoder(

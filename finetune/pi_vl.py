@@ -186,7 +186,7 @@ def rebuild(table: dict[str, Any]) -> Searcher:
     """Build the searcher of an export, with random weights.
 
     Args:
-        table: Of `PiVl.encoder`.
+        table: Of `finetune.encoder_tuning.EncoderTuning.encoder`.
     """
     size = table["image_height"], table["image_width"]
     if table["student"] != "none":

@@ -164,8 +164,9 @@ class PromptTuning(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Give the loss of the epoch that it is: equation 2, then equations 7 and 8."""
-        is_of_parts = bool(self.passes >= self.identity_passes)
-        if self.passes == self.identity_passes:
+        passes = int(self.passes)
+        is_of_parts = passes >= self.identity_passes
+        if passes == self.identity_passes:
             self.whole.copy_(self.learner.context.detach())
         self.passes += 1
         sight = self._seen.look(self.images, batch["images"], batch["keys"])
@@ -196,8 +197,8 @@ class PromptTuning(nn.Module):
     def encoder(self) -> tuple[nn.Module, dict[str, Any]]:
         """Give the tokens, and what they are for."""
         parts = self.learner.context.detach()
-        has_parts = bool(self.passes > self.identity_passes)
-        return Prompts(self.whole if has_parts else parts, parts), self.table
+        whole = self.whole if self.passes > self.identity_passes else parts
+        return Prompts(whole.clone(), parts.clone()), self.table
 
     def _learn_people(self, batch: Batch, projected: Tensor) -> Tensor:
         people, method = batch["person_ids"], self.method
@@ -251,9 +252,8 @@ def load_prompts(folder: Path, expected: Mapping[str, Any]) -> Prompts:
 
 
 def _differ(name: str, found: object, expected: object) -> str:
-    if isinstance(found, list) and isinstance(expected, list):
-        strangers = sorted({*found} ^ {*expected})
-        return f"{name} are {len(found)} there and {len(expected)} here" + (
-            f", {strangers[0]!r} only on one side" if strangers else ""
-        )
-    return f"{name} is {found!r} there and {expected!r} here"
+    if not isinstance(found, list) or not isinstance(expected, list):
+        return f"{name} is {found!r} there and {expected!r} here"
+    strangers = sorted({*found} ^ {*expected})
+    which = f"{strangers[0]!r} only on one side" if strangers else "in another order"
+    return f"{name} are {len(found)} there and {len(expected)} here, {which}"

@@ -30,8 +30,8 @@ def ranking_loss(
         parity: `paper` is equation 5. `lgur` takes negatives of texts as the code of LGUR does, from which UniPT's results
             may be: it draws image n for text i, and then compares image i with text n.
 
-    Source: UniPT, equation 5; LGUR, section 3.4, and its code, which takes a triplet with any negative where a batch has no
-    semi-hard one at all.
+    Source: UniPT, equation 5, and the code of LGUR, which takes a triplet with any negative where a batch has no semi-hard one
+    at all.
     """
     from_images = _terms(similarities, similarities, labels, margin, generator)
     scored = similarities if parity == "lgur" else similarities.T
@@ -40,7 +40,7 @@ def ranking_loss(
 
 
 def cosines(images: Tensor, texts: Tensor) -> Tensor:
-    """Compare all images with all texts, in fp32: Float (images, texts) of Float (…, width)."""
+    """Compare all images with all texts, in fp32: Float (images, texts) of features of one width."""
     with torch.autocast(images.device.type, enabled=False):
         return functional.normalize(images.float()) @ functional.normalize(texts.float()).T
 

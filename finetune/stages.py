@@ -1,6 +1,6 @@
 """The two runs of pi-VL: prompts are tuned in `RUN/prompts`, and the encoder learns in `RUN`, whose `config.toml` tells of both."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from passerby.nets.mobilenet import MobileNet
 from passerby.nets.prompts import BEFORE, PART_NAMES, WHOLE, PromptEncoder, PromptLearner, encode_table
 from passerby.training.augment import Augmentation
 from passerby.training.batch import PARSING_MEMBER
-from passerby.training.run import Course, Job
+from passerby.training.run import Course, Job, write_config
 
 PROMPTS_FOLDER = "prompts"
 
@@ -62,29 +62,41 @@ def build_stages(
             f"data.parsing is false, and method.variant {method.variant!r} compares parts, which parsing maps tell; set"
             " data.parsing=true, or method.variant=clip-reid"
         )
-    tuning = prompts.loop(loop, has_parts=method.tunes_parts)
-    first = {**sections, "loop": tuning, "data": replace(data, parsing=method.tunes_parts), "augment": Augmentation()}
+    first = {
+        **sections,
+        "loop": prompts.loop(loop, has_parts=method.tunes_parts),
+        "data": replace(data, parsing=method.tunes_parts),
+        "augment": Augmentation(),
+    }
+    note = f"{prompts.identity_epochs} identity-aware epochs, then {prompts.part_epochs * method.tunes_parts} part-informed"
     folder = run / PROMPTS_FOLDER
-    return Stages(
-        Job(
-            name=f"{KIND} prompts",
-            sections=first,
-            open_data=lambda state: replace(_open(root, first, state), held_out=None, notes=()),
-            begin=lambda people: _begin_prompts(first, people),
-            run=folder,
-            workers=workers,
-            device=device,
-        ),
-        Job(
-            name=KIND,
-            sections=sections,
-            open_data=lambda state: _open(root, sections, state),
-            begin=lambda people: _begin_encoder(sections, people, Path(method.prompts or folder)),
-            run=run,
-            workers=workers,
-            device=device,
-        ),
+    encoder = Job(
+        name=KIND,
+        sections=sections,
+        open_data=lambda state: _open(root, sections, state),
+        begin=lambda people: _begin_encoder(sections, people, Path(method.prompts or folder)),
+        run=run,
+        workers=workers,
+        device=device,
     )
+
+    def begin(people: NamedPeople) -> Course:
+        course = _begin_prompts(first, people)
+        # What does not fit into the second stage shows now, and not after hours of prompts.
+        _build_tuning(sections, _open(root, sections, {}), _load(method, loop.seed), _rehearse)
+        write_config(encoder)
+        return course
+
+    tuning = Job(
+        name=f"{KIND} prompts",
+        sections=first,
+        open_data=lambda state: replace(_open(root, first, state), held_out=None, notes=(note,)),
+        begin=begin,
+        run=folder,
+        workers=workers,
+        device=device,
+    )
+    return Stages(tuning, encoder)
 
 
 def _open(root: str, sections: Mapping[str, Any], state: Mapping[str, Any]) -> NamedPeople:
@@ -108,9 +120,9 @@ def _open(root: str, sections: Mapping[str, Any], state: Mapping[str, Any]) -> N
 def _begin_prompts(sections: Mapping[str, Any], people: NamedPeople) -> Course:
     method, loop = sections["method"], sections["loop"]
     steps_an_epoch = people.order.steps_an_epoch
+    pair = _load(method, loop.seed)
+    encoder = _build_encoder(method, pair)
     with _seeded(loop.seed):
-        pair = load_pair(method.clip_model, method.clip_weights)
-        encoder = _build_encoder(method, pair)
         tuning = PromptTuning(
             sections["prompts"],
             method,
@@ -124,27 +136,38 @@ def _begin_prompts(sections: Mapping[str, Any], people: NamedPeople) -> Course:
 
 def _begin_encoder(sections: Mapping[str, Any], people: NamedPeople, folder: Path) -> Course:
     method, loop = sections["method"], sections["loop"]
+    pair = _load(method, loop.seed)
+    prompts = load_prompts(folder, describe_prompts(pair, people.people, tokens=sections["prompts"].tokens))
+    tuning = _build_tuning(sections, people, pair, lambda device: write_texts(method, prompts, loop.seed, device))
+    return _course(tuning, loop, people.order.steps_an_epoch, statistics_of(tuning.searcher.encoder))
+
+
+def _build_tuning(
+    sections: Mapping[str, Any], people: NamedPeople, pair: ClipPair, write: Callable[[torch.device], Texts]
+) -> EncoderTuning:
+    """Build the second stage, with the image tower of a CLIP, which is changed.
+
+    Raises:
+        ValueError: something in it does not fit.
+    """
+    method, loop = sections["method"], sections["loop"]
     _check_cameras(method, people)
+    encoder: ImageEncoder | MobileNet
     with _seeded(loop.seed):
-        pair = load_pair(method.clip_model, method.clip_weights)
-        expected = describe_prompts(pair, people.people, tokens=sections["prompts"].tokens)
-        prompts = load_prompts(folder, expected)
-        encoder: ImageEncoder | MobileNet
         if method.student == "none":
             encoder = _build_encoder(method, pair, cameras=people.camera_count if method.cameras else 0)
         else:
             encoder = MobileNet((method.image_height, method.image_width))
             if method.student_weights:
                 encoder.load(method.student_weights)
-        learning = EncoderTuning(
+        return EncoderTuning(
             method,
             encoder,
             people=len(people.people),
-            embed_dim=expected["embed_dim"],
+            embed_dim=pair.model.text_projection.shape[1],
             tower=read_architecture(method.clip_model, method.clip_weights),
-            write_texts=lambda device: write_texts(method, prompts, loop.seed, device),
+            write_texts=write,
         )
-    return _course(learning, loop, people.order.steps_an_epoch, statistics_of(encoder))
 
 
 def write_texts(method: Config, prompts: Prompts, seed: int, device: torch.device) -> Texts:
@@ -156,10 +179,9 @@ def write_texts(method: Config, prompts: Prompts, seed: int, device: torch.devic
         seed: Of the weights of a tiny CLIP.
         device: Where it is read.
     """
-    with _seeded(seed):
-        pair = load_pair(method.clip_model, method.clip_weights)
-        people, tokens, _ = prompts.whole.shape
-        learner = PromptLearner(*pair, people=people, tokens=tokens).to(device)
+    pair = _load(method, seed)
+    people, tokens, _ = prompts.whole.shape
+    learner = PromptLearner(*pair, people=people, tokens=tokens).to(device)
     encoder = PromptEncoder(pair.model).to(device)
 
     def read(context: Tensor, kinds: Sequence[int]) -> Tensor:
@@ -174,6 +196,16 @@ def write_texts(method: Config, prompts: Prompts, seed: int, device: torch.devic
     sentences = pair.tokenizer([f"{BEFORE} person {part}" for part in PART_NAMES])
     with torch.no_grad():
         return Texts(whole, pair.model.to(device).encode_text(sentences.to(device)).float()[None])
+
+
+def _rehearse(device: torch.device) -> Texts:
+    raise AssertionError("a rehearsal ends before the texts are wanted")
+
+
+def _load(method: Config, seed: int) -> ClipPair:
+    """Load a CLIP; both stages get the same one, though its weights be random."""
+    with _seeded(seed):
+        return load_pair(method.clip_model, method.clip_weights)
 
 
 def _build_encoder(method: Config, pair: ClipPair, *, cameras: int = 0) -> ImageEncoder:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from finetune.data import NamedPeople, Positions
-from finetune.initial import load_parts, read_pretrained
+from finetune.initial import VOCABULARY_SIZE, load_parts, read_pretrained
 from finetune.losses import identity_loss
 from finetune.ranking import RankingParity, cosines, ranking_loss
 from finetune.validation import score_texts
@@ -25,9 +25,6 @@ from passerby.optim import Optimizer
 from passerby.tokens import Tokenizer
 from passerby.training.batch import Batch
 from passerby.training.method import encoder_table
-
-VOCABULARY_SIZE = 10_000
-"""Pieces at most of a vocabulary that is made of captions."""
 
 UNIPT_PARTS = ("image_encoder", "text_encoder", "image_projection", "text_projection")
 """What a run of UniPT has learnt for us; its head of hidden words stays behind."""

@@ -125,7 +125,7 @@ class Trained:
             ValueError: there is none of that name.
         """
         if name not in found:
-            raise ValueError(f"{self.run} has no feature {name!r}; it has {', '.join(found)}")
+            raise ValueError(f"{self.run} gives no feature {name!r} here; --feature takes {', '.join(found)}")
         return found[name].float()
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """How well people who were held out are found, to choose the best epoch by."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -65,26 +66,23 @@ def score_texts(batches: Iterable[Batch], searcher: TextSearcher, *, distance: D
         searcher: Gives features of both.
         distance: How they are compared.
     """
-    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+    found: defaultdict[str, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     queries: list[int] = []
     gallery: dict[str, int] = {}
     for batch in batches:
-        people = batch["person_ids"].tolist()
-        places = [place for place, key in enumerate(batch["keys"]) if key not in {*gallery, *batch["keys"][:place]}]
-        gallery |= {batch["keys"][place]: people[place] for place in places}
+        people, unseen = batch["person_ids"].tolist(), []
+        for place, key in enumerate(batch["keys"]):
+            if key not in gallery:
+                gallery[key] = people[place]
+                unseen.append(place)
         queries += people
-        texts = searcher.embed_texts(batch["token_ids"], batch["token_mask"])
-        images = searcher.embed_images(batch["images"][places]) if places else {}
-        for feature, of_texts in texts.items():
-            both = found.setdefault(feature, ([], []))
-            both[0].append(of_texts.float())
-            both[1].extend([images[feature].float()] if places else [])
+        for feature, texts in searcher.embed_texts(batch["token_ids"], batch["token_mask"]).items():
+            found[feature][0].append(texts.float())
+        for feature, images in searcher.embed_images(batch["images"][unseen]).items() if unseen else ():
+            found[feature][1].append(images.float())
     labels = Labels(queries, [*gallery.values()])
-    scores = {
-        feature: evaluate_retrieval(torch.cat(texts), torch.cat(images), labels, distance=distance)
-        for feature, (texts, images) in found.items()
-    }
-    return {
-        feature: {**{f"rank_{k}": share for k, share in each.rank.items()}, "mAP": each.mAP}
-        for feature, each in scores.items()
-    }
+    scores = {}
+    for feature, (of_texts, of_images) in found.items():
+        each = evaluate_retrieval(torch.cat(of_texts), torch.cat(of_images), labels, distance=distance)
+        scores[feature] = {**{f"rank_{k}": share for k, share in each.rank.items()}, "mAP": each.mAP}
+    return scores

@@ -91,7 +91,9 @@ def naive_scores(distances, queries, gallery, *, average="step"):
         kept = [place for place, seen in enumerate(gallery) if seen[0] != person or seen[1] != camera]
         ranked = [gallery[place][0] == person for place in sorted(kept, key=lambda place: row[place])]
         ranks = [rank for rank, is_good in enumerate(ranked, start=1) if is_good]
-        precisions = [(found / rank, 1.0 if rank == 1 else (found - 1) / (rank - 1)) for found, rank in enumerate(ranks, 1)]
+        precisions = [
+            (found / rank, 1.0 if rank == 1 else (found - 1) / (rank - 1)) for found, rank in enumerate(ranks, 1)
+        ]
         firsts.append(ranks[0] == 1)
         averages.append(np.mean([now if average == "step" else (now + before) / 2 for now, before in precisions]))
         penalties.append(len(ranks) / ranks[-1])
@@ -210,7 +212,9 @@ def test_captions_search_all_images_whatever_the_camera(feature, runs, pedes):
 
 def test_images_are_seen_alone_with_their_captions_or_with_one_that_says_nothing(runs, pedes, tmp_path):
     samples = split_of(pedes, "test")
-    lines = [{"path": f"elsewhere/people/{each['json']['path']}", "caption": each["json"]["captions"][1]} for each in samples]
+    lines = [
+        {"path": f"elsewhere/people/{each['json']['path']}", "caption": each["json"]["captions"][1]} for each in samples
+    ]
     written = tmp_path / "written.jsonl"
     written.write_text("".join(json.dumps({**line, "log_probability": -1}) + "\n" for line in lines))
     trained = load_trained(runs["mmet"], CPU)
@@ -237,12 +241,30 @@ def test_images_are_seen_alone_with_their_captions_or_with_one_that_says_nothing
     written.write_text(written.read_text().partition("\n")[2])
     lacking = invoke(runs["mmet"], pedes, "--split", "test", "--captions", written).exception
     assert f"has no caption, or several, of 1 of 24 images, such as {samples[0]['json']['path']}" in str(lacking)
+    written.write_text("a.jpg: A person.\n")
+    other = invoke(runs["mmet"], pedes, "--split", "test", "--captions", written).exception
+    assert "line 1, is no line of `pretrain caption --json`: 'a.jpg: A person.'" in str(other)
 
 
 def _batches(trained, target):
     from finetune.features import read_images
 
     return read_images(trained, target, target.gallery, Reading())
+
+
+def test_an_encoder_that_knows_cameras_is_told_them(market, tmp_path):
+    trained = load_trained(tiny_runs.write_run(tmp_path / "run", tiny_runs.PI_VL), CPU)
+    target = open_target(market, by_captions=False)
+    cameras = torch.tensor([camera for _, camera in seen_on(split_of(market, "gallery"))])
+    images = torch.cat([batch["images"] for batch in _batches(trained, target)])
+
+    found = find(trained, target, Protocol(), Reading(batch_size=5)).gallery
+
+    searcher = tiny_runs.build_searcher(tiny_runs.PI_VL)
+    with torch.no_grad():
+        expected, other = (searcher.embed_images(images, told)["before_neck"] for told in (cameras, 0 * cameras))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert not np.allclose(found, other, atol=1e-3)
 
 
 def test_several_targets_and_seeds_give_a_file_each_and_their_mean(runs, market, pedes, tmp_path):
@@ -300,14 +322,23 @@ def test_ours_stand_beside_the_papers_only_on_the_same_data_set_and_never_for_th
     numbers = f"| 94.9 | 85.3 | {found[0]:.1f} | {found[1]:.1f} | run, {farthest:+.1f} at most |"
     assert rows[0] == f"| VTBR+RS (FineGPR-C) | market1501 | after_neck, cosine {numbers}"
     assert rows[1] == "| VTBR+RS (FineGPR-C) | dukemtmc-reid |  | 87.3 | 76.8 |  |  | not run |"
-    assert page.count("| not run |") == sum(len(row.published) for table in read_paper().values() for row in table.rows.values()) - 1
+    assert (
+        page.count("| not run |")
+        == sum(len(row.published) for table in read_paper().values() for row in table.rows.values()) - 1
+    )
 
 
 def test_a_run_of_the_command_line_tells_where_it_is_from(market, tmp_path):
     app = typer.Typer()
     finetune.register(app)
     app.command("other")(lambda: None)
-    settings = ("method.image_height=64", "method.image_width=32", "loop.epochs=3", "loop.batch_size=8", "loop.validate_every=1")
+    settings = (
+        "method.image_height=64",
+        "method.image_width=32",
+        "loop.epochs=3",
+        "loop.batch_size=8",
+        "loop.validate_every=1",
+    )
     words = ["reid", market, "--out", tmp_path / "run", "--config", "reid-tiny", "--workers", 0, "--device", "cpu"]
     done = CliRunner().invoke(app, [str(word) for word in [*words, *(f"--set={each}" for each in settings)]])
     assert done.exit_code == 0, done.output
@@ -328,15 +359,35 @@ def test_a_run_of_the_command_line_tells_where_it_is_from(market, tmp_path):
         ("t2i", "market", (), "no split test; it has train, val, query, gallery"),
         ("t2i", "market", ("--split", "val"), "has no captions; pack a data set that has some"),
         ("reid", "market", ("--split", "dev"), "no split dev; it has train, val, query, gallery"),
-        ("reid", "market", ("--feature", "neck"), "no feature 'neck'; it has before_neck, after_neck"),
+        ("reid", "market", ("--feature", "neck"), "no feature 'neck' here; --feature takes before_neck, after_neck"),
         ("reid", "market", ("--distance", "manhattan"), "--distance is 'manhattan'; allowed are cosine, euclidean"),
-        ("reid", "market", ("--average-precision", "area"), "--average-precision is 'area'; allowed are step, trapezoid"),
+        (
+            "reid",
+            "market",
+            ("--average-precision", "area"),
+            "--average-precision is 'area'; allowed are step, trapezoid",
+        ),
         ("reid", "market", ("--same-camera", "some"), "--same-camera is 'some'; allowed are drop, keep"),
-        ("reid", "market", ("--split", "val", "--rerank"), "--rerank takes images of a query split and others of a gallery"),
+        (
+            "reid",
+            "market",
+            ("--split", "val", "--rerank"),
+            "--rerank takes images of a query split and others of a gallery",
+        ),
         ("reid", "market", ("--captions", "neutral"), "does not see images with captions; leave --captions away"),
-        ("t2i", "pedes", ("--captions", "neutral"), "--captions neutral goes with images that ask; here their captions do"),
+        (
+            "t2i",
+            "pedes",
+            ("--captions", "neutral"),
+            "--captions neutral goes with images that ask; here their captions do",
+        ),
         ("mmet", "market", ("--captions", "stored"), "has no captions"),
-        ("reid", "market", ("--as", "vtbr"), "--as vtbr names no row of a paper; it is TABLE/ROW, and tables are vtbr-sup"),
+        (
+            "reid",
+            "market",
+            ("--as", "vtbr"),
+            "--as vtbr names no row of a paper; it is TABLE/ROW, and tables are vtbr-sup",
+        ),
         ("reid", "market", ("--as", "pi-vl/best"), "pi-vl has clip-reid-cnn, pi-vl-cnn"),
         ("nowhere", "market", (), "has no encoder.toml; give the folder of a run that reached its end"),
     ],

@@ -111,6 +111,7 @@ def test_the_loss_is_that_of_people_and_of_hard_triplets(tokenizer, modality):
     method, batch = build_tiny(tokenizer, modality=modality), make_people(tokenizer)
     method.classifier.weight.data.normal_()
     method.searcher.neck.running_mean.normal_()
+    method.searcher.neck.running_var.uniform_(0.2, 4)
     output = method(batch)
     searcher, text = method.searcher, (batch["token_ids"], batch["token_mask"])
     before = {
@@ -247,7 +248,9 @@ def test_a_run_brings_shapes_words_and_weights(invoke, root, pretrained, tmp_pat
     assert {"rank_1", "mAP", "mINP"} <= numbers.keys()
 
     weights, table = load_encoder(tmp_path / "run")
-    load_weights(mmet.rebuild(table), weights, source="the export")
+    searcher = mmet.rebuild(table)
+    load_weights(searcher, weights, source="the export")
+    assert searcher.tokenizer.decode(searcher.tokenizer.encode("Someone wears red.", 30)[0]) == "someone wears red."
     begun = load_checkpoint(chosen_checkpoint(pretrained))
     assert table["tokenizer"] == begun["data"]["tokenizer"]
     assert (table["kind"], table["modality"], table["test_feature"]) == ("mmet", "multimodal", "after_neck")
@@ -281,7 +284,9 @@ def test_images_alone_need_no_captions(invoke, pretrained, tmp_path):
     weights, table = load_encoder(tmp_path / "run")
     assert table["tokenizer"] == ""
     assert {name.partition(".")[0] for name in weights} == {"image_encoder", "neck"}
-    load_weights(mmet.rebuild(table), weights, source="the export")
+    searcher = mmet.rebuild(table)
+    load_weights(searcher, weights, source="the export")
+    assert searcher.tokenizer is None
 
 
 def test_a_run_of_another_method_is_refused(invoke, root, pretrained, tmp_path):

@@ -188,7 +188,7 @@ def test_a_handful_of_pairs_is_learnt_until_every_text_finds_its_image(tokenizer
     optimizer = method.build_optimizer(method.parameter_groups())
     before = method.evaluate([batch])
     method.train()
-    for step in range(60):
+    for step in range(45):
         optimizer.zero_grad()
         method({**batch, "seed": torch.tensor(step)})["loss"].backward()
         optimizer.step()
@@ -325,9 +325,14 @@ def test_without_a_run_the_words_are_those_of_all_captions(invoke, root, tmp_pat
         f"method.{name}={value}"
         for name, value in {"architecture": "vit_nano_patch8", "text_architecture": "bert_nano"}.items()
     ]
-    words = [word for setting in [*SETTINGS, *shapes, "loop.batch_size=8"] for word in ("--set", setting)]
+    words = [
+        word
+        for setting in [*SETTINGS, *shapes, "method.text_length=8", "loop.batch_size=8"]
+        for word in ("--set", setting)
+    ]
     done = tune(invoke, root, tmp_path / "run", *words)
     assert done.exit_code == 0, done.exception
+    assert "are longer than 8 tokens and lose their end" in done.output
     table = load_encoder(tmp_path / "run")[1]
     assert '"someone"' in table["tokenizer"]  # of second captions alone
     people = int(done.output.split("learns from ")[1].split(" images")[0].replace(",", ""))

@@ -33,9 +33,7 @@ _FIELDS = [
     ("split", pa.string()),
 ]
 COLUMNS = pa.schema([("key", pa.string()), *_FIELDS])
-CAPTIONED = pa.schema(
-    [("key", pa.string()), ("caption", pa.string()), ("captions", pa.list_(pa.string())), *_FIELDS]
-)
+CAPTIONED = pa.schema([("key", pa.string()), ("caption", pa.string()), ("captions", pa.list_(pa.string())), *_FIELDS])
 
 
 def write_reid(root: Path, *, shards: int = 2) -> Path:

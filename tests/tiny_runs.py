@@ -9,6 +9,7 @@ import torch
 
 from finetune.trained import KINDS, PooledSearcher
 from passerby.checkpoint import save_encoder
+from passerby.nets.clip_pair import read_architecture
 from passerby.tokens import Tokenizer
 
 IMAGES = {
@@ -22,11 +23,24 @@ REID |= {"test_feature": "after_neck", "distance": "cosine"}
 VIT = {**REID, "architecture": "vit_nano_patch8"}
 PLAIN = {"architecture": "resnet10t", **IMAGES}
 CAPTIONS = [text for person in range(12) for text in tiny_reid.captions_of(person)]
-TEXTS = {"text_architecture": "bert_nano", "text_length": 24, "tokenizer": Tokenizer.from_captions(CAPTIONS, 200).to_json()}
+TEXTS = {
+    "text_architecture": "bert_nano",
+    "text_length": 24,
+    "tokenizer": Tokenizer.from_captions(CAPTIONS, 200).to_json(),
+}
 TEXT_TO_IMAGE = {"kind": "text-to-image", "architecture": "vit_nano_patch8", **IMAGES, **TEXTS, "embedding_width": 32}
 TEXT_TO_IMAGE |= {"prototypes": 2, "test_feature": "global", "distance": "cosine"}
 MMET = {"kind": "mmet", "architecture": "vit_nano_patch8", **IMAGES, **TEXTS, "modality": "multimodal"}
 MMET |= {"multimodal_layers": 1, "test_feature": "after_neck", "distance": "cosine"}
+
+PI_VL = {
+    "kind": "pi-vl",
+    "architecture": "tiny-vit",
+    **IMAGES,
+    "student": "none",
+    "tower": read_architecture("tiny-vit", ""),
+}
+PI_VL |= {"stride": 16, "cameras": 4, "test_feature": "before_neck", "distance": "cosine"}
 
 
 def build_searcher(table, seed=0):
@@ -42,7 +56,8 @@ def build_searcher(table, seed=0):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0  # take the statistics of one batch as they are
     with torch.no_grad():
-        searcher.train().embed_images(torch.from_numpy(images).permute(0, 3, 1, 2))
+        told = [torch.zeros(len(images), dtype=torch.int64)] if table.get("cameras") else []
+        searcher.train().embed_images(torch.from_numpy(images).permute(0, 3, 1, 2), *told)
     return searcher.eval()
 
 

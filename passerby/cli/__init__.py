@@ -6,12 +6,14 @@ import sys
 import typer
 
 from passerby.cli import (
+    attend,
     browse,
     caption,
     card,
     curate,
     data,
     embedded,
+    evaluate,
     finegpr_c,
     finetune,
     luperson_t,
@@ -72,6 +74,8 @@ words.register(app, generators)
 pretrain.register(trainers)
 caption.register(trainers)
 finetune.register(tuners)
+evaluate.register(app)
+attend.register(app)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run of `finetune` or `pretrain` that reached its end.")],
-    roots: Annotated[list[str], typer.Argument(metavar="ROOT...", help="Data sets with people; folders or URLs.")],
+    roots: Annotated[list[str], typer.Argument(metavar="ROOT", help="Data sets with people; folders or URLs.")],
     also: Annotated[list[Path] | None, typer.Option(help="Another run, such as one of another seed; repeat.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a JSON file each, and results.md, a page on all that are in it.")
@@ -75,8 +75,8 @@ def evaluate(
 
     from finetune.evaluate import Protocol
     from finetune.features import Reading
-    from finetune.paper import check_row
     from finetune.page import write_page
+    from finetune.paper import check_row
     from finetune.results import as_text, save_result, tabulate
 
     if paper_row:

@@ -24,15 +24,19 @@ SUMMARIES = {
 EXAMPLES = """
 Examples:
 
-    finetune {name} market --init runs/{init} --out runs/{name} --config {preset}-tiny
+    finetune {name} {root} --init runs/{init} --out runs/{preset} --config {preset}-tiny
 
-    finetune {name} market --init runs/{init} --out runs/{name} --set loop.epochs=60 --set loop.seed=1 --resume
+    finetune {name} {root} --init runs/{init} --out runs/{preset} --set loop.epochs=60 --set loop.seed=1 --resume
 """
 PRESETS = {"mmet": "mmet-reid"}
 """Beginnings of the names of presets, where they are not the method's; `mmet` itself is that of `pretrain`."""
 
-INITS = {"reid": "vtbr", "t2i": "unipt", "mmet": "mmet"}
-"""For the examples: what each method is usually begun with."""
+USUAL = {
+    "reid": {"root": "market", "init": "vtbr"},
+    "t2i": {"root": "cuhk-pedes", "init": "unipt"},
+    "mmet": {"root": "finegpr-c", "init": "mmet"},
+}
+"""For the examples: what each method usually learns from, and is begun with."""
 
 Root = Annotated[str, typer.Argument(help="A data set with people: of `passerby pack`, or another of ours.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
@@ -47,9 +51,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 def register(app: typer.Typer) -> None:
     """Add a command for each method to `finetune`."""
     for name, summary in SUMMARIES.items():
-        app.command(
-            name, help=summary, epilog=EXAMPLES.format(name=name, preset=PRESETS.get(name, name), init=INITS[name])
-        )(_command(name))
+        examples = EXAMPLES.format(name=name, preset=PRESETS.get(name, name), **USUAL[name])
+        app.command(name, help=summary, epilog=examples)(_command(name))
 
 
 def _command(name: str) -> Callable[..., None]:

@@ -62,14 +62,16 @@ def pi_vl(
     )
 
     from passerby.ranks import join_ranks
-    from passerby.training.run import claim
+    from passerby.training.run import check_folder
 
     with join_ranks(device) as ranks:
-        claim(stages.encoder, is_resumed=resume)
+        check_folder(stages.encoder, is_resumed=resume)
+        ranks.wait()  # before one of them writes into the folder
         if not stages.has_prompts:
             run_to_end(stages.prompts, f"finetune {NAME}, prompts", is_resumed=True)
-            ranks.wait()  # until they are written
-        run_to_end(stages.encoder, f"finetune {NAME}", is_resumed=True)
+            ranks.wait()  # until the first has written them
+            resume = True  # the folder has been begun
+        run_to_end(stages.encoder, f"finetune {NAME}", is_resumed=resume)
 
 
 def build_stages(root: str, out: Path, *, config: str, settings: list[str], workers: int, device: str) -> "Stages":

@@ -1,6 +1,7 @@
 """A whole CLIP to train from, image tower, text tower and tokenizer: from weights of open_clip, or tiny with random weights."""
 
 import json
+from functools import cache
 from typing import Any, NamedTuple
 
 import open_clip
@@ -45,7 +46,7 @@ def load_pair(model: str, weights: str) -> ClipPair:
         if weights:
             raise ValueError(f"weights is {weights!r}, and {model} begins with random ones; leave it empty")
         text = {**_TINY_TEXT, "vocab_size": 49408, "context_length": 77}
-        return ClipPair(open_clip.CLIP(TINY_EMBED_DIM, TINY[model], text, quick_gelu=True), SimpleTokenizer())
+        return ClipPair(open_clip.CLIP(TINY_EMBED_DIM, TINY[model], text, quick_gelu=True), _tokenizer())
     source = find(model, weights)
     tokenizer = open_clip.get_tokenizer(source.open_clip_name, **source.tokenizer_options())
     if not isinstance(tokenizer, SimpleTokenizer):
@@ -79,3 +80,9 @@ def build_blank(architecture: str, *, mean: Triple, deviation: Triple) -> ClipMo
     model = open_clip.CLIP(table["embed_dim"], table["vision_cfg"], text, quick_gelu=table["quick_gelu"])
     set_model_preprocess_cfg(model, {"mean": mean, "std": deviation})
     return model
+
+
+@cache
+def _tokenizer() -> SimpleTokenizer:
+    """Give CLIP's own, whose vocabulary takes a moment to read."""
+    return SimpleTokenizer()

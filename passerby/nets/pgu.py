@@ -1,7 +1,7 @@
 """Prototypes that ask the tokens of images and texts the same questions: the granularity unification (PGU) of LGUR.
 
-Source: Shao et al., Learning granularity-unified representations for text-to-image person re-identification (LGUR), section
-3.3, and its code; UniPT, section 4.2, takes it over. Sizes that the papers leave open are the code's.
+Source: Shao et al., Learning granularity-unified representations for text-to-image person re-identification (LGUR), and its
+code, whose sizes these are; UniPT, section 4.2, takes it over.
 """
 
 import torch

@@ -167,7 +167,7 @@ def open_data(
     if not samples.manifest.has_captions:
         raise ValueError(f"{root} has no captions to learn from; make some with gen-captions")
     keys, people, camera_ids = read_labels(samples)
-    training, held_out = _split(samples, keys, people, config.validation_share)
+    training, held_out = split_people(samples, keys, people, config.validation_share)
     captions = read_captions(samples, training[:: -(-len(training) // MAX_CAPTIONS_READ)], config.captions)
     tokenizer = tokenizer or make_tokenizer(config, captions)
     preparation = build_preparation(config, augmentation, geometry, tokenizer, seed=seed, reword=reword)
@@ -213,7 +213,7 @@ def build_loader(people: People, parts: Iterable[Part], share: Share) -> Loader:
     )
 
 
-def _split(
+def split_people(
     samples: ShardDataset, keys: Sequence[str], people: Sequence[str], share: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give the samples to learn from and those held out: Int64 (samples,) each. What is for tests is in neither."""

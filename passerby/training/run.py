@@ -118,6 +118,28 @@ def train(
     return is_finished
 
 
+def check_folder(job: Job[Data], *, is_resumed: bool) -> None:
+    """Make sure that the folder of a run is empty or, if the run goes on, holds this one.
+
+    Raises:
+        ValueError: it holds another run, or something else.
+    """
+    path = job.run / CONFIG_NAME
+    strangers = sorted(each.name for each in job.run.glob("[!.]*"))
+    if strangers and not path.exists():
+        raise ValueError(f"{job.run} holds {strangers[0]!r} and is no run of ours; give --out a new or empty folder")
+    if strangers and not is_resumed:
+        raise ValueError(f"{job.run} holds a run; go on with --resume, give another --out, or delete it")
+    if strangers:
+        _check_same(job, read_table(path))
+
+
+def write_config(job: Job[Data]) -> None:
+    """Make the folder of a run, with its configuration: it is begun."""
+    job.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.run / CONFIG_NAME, to_toml(job.config).encode())
+
+
 def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool) -> Loop:
     """Open folder and data, and build the method as it begins or as its checkpoint has it."""
     checkpoint = _find_checkpoint(job, is_resumed=is_resumed)
@@ -134,48 +156,15 @@ def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool) -> Loop:
         checkpoint=checkpoint,
     )
     if ranks.is_first:  # the others have looked into the folder when `Loop` has brought all together
-        _write_config(job)
+        write_config(job)
     return loop
-
-
-def claim(job: Job[Data], *, is_resumed: bool) -> None:
-    """Make the folder of a run that others prepare, in folders of their own within it; then train it with `is_resumed`.
-
-    All ranks must call it.
-
-    Raises:
-        ValueError: the folder holds another run, or something else.
-    """
-    with join_ranks(job.device) as ranks:
-        _check_folder(job, is_resumed=is_resumed)
-        ranks.wait()
-        if ranks.is_first:
-            _write_config(job)
-        ranks.wait()
-
-
-def _write_config(job: Job[Data]) -> None:
-    job.run.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.run / CONFIG_NAME, to_toml(job.config).encode())
 
 
 def _find_checkpoint(job: Job[Data], *, is_resumed: bool) -> dict[str, Any] | None:
     """Find in the folder of the run what goes on, on the CPU; `None` where the run begins."""
-    _check_folder(job, is_resumed=is_resumed)
+    check_folder(job, is_resumed=is_resumed)
     newest = latest_checkpoint(job.run)
     return load_checkpoint(newest) if newest else None
-
-
-def _check_folder(job: Job[Data], *, is_resumed: bool) -> None:
-    """Make sure that the folder of the run is empty or holds this run."""
-    path = job.run / CONFIG_NAME
-    strangers = sorted(each.name for each in job.run.glob("[!.]*"))
-    if strangers and not path.exists():
-        raise ValueError(f"{job.run} holds {strangers[0]!r} and is no run of ours; give --out a new or empty folder")
-    if strangers and not is_resumed:
-        raise ValueError(f"{job.run} holds a run; go on with --resume, give another --out, or delete it")
-    if strangers:
-        _check_same(job, read_table(path))
 
 
 def _check_same(job: Job[Data], before: Table) -> None:
