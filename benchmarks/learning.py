@@ -12,8 +12,9 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ def shuffle_captions(root: Path, out: Path, *, seed: int) -> None:
     finalise(out, {"train": len(shards)}, {})
 
 
-def _with_caption(sample: dict, caption: str, names: Sequence[str]) -> Sample:
+def _with_caption(sample: Mapping[str, Any], caption: str, names: Sequence[str]) -> Sample:
     fields = {name: sample["json"][name] for name in names} | {"caption": caption}
     return Sample(sample["__key__"], sample["jpg"], "jpg", fields, caption)
 

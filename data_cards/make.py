@@ -60,7 +60,7 @@ def read_facts(path: Path) -> Facts:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / MANIFEST_NAME).write_text(json.dumps(stored.pop("manifest")))
         manifest = read_manifest(Path(folder))
-    lists = {name: tuple(stored.pop(name)) for name in ("images", "extras", "examples")}
+    lists: dict[str, Any] = {name: tuple(stored.pop(name)) for name in ("images", "extras", "examples")}
     return Facts(manifest, **lists, **stored)
 
 

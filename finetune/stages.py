@@ -78,6 +78,7 @@ def build_stages(
         run=run,
         workers=workers,
         device=device,
+        trained_on=root,
     )
 
     def begin(people: NamedPeople) -> Course:
@@ -95,6 +96,7 @@ def build_stages(
         run=folder,
         workers=workers,
         device=device,
+        trained_on=root,
     )
     return Stages(tuning, encoder)
 

@@ -75,8 +75,9 @@ def test_a_run_measures_losses_and_exports_its_encoder(run):
 
 def test_the_paper_s_preset_is_a_configuration(tmp_path):
     job = pretrain.build_job("vtbr", "root", tmp_path, config="vtbr-paper", settings=[], workers=0, device="cpu")
-    assert (job.method.architecture, job.loop.steps, job.loop.clip_norm) == ("resnet50", 500_000, 10.0)
-    assert job.loop.validate_every % job.method.lookahead_steps == job.loop.save_every % job.method.lookahead_steps == 0
+    method, loop = job.sections["method"], job.sections["loop"]
+    assert (method.architecture, loop.steps, loop.clip_norm) == ("resnet50", 500_000, 10.0)
+    assert loop.validate_every % method.lookahead_steps == loop.save_every % method.lookahead_steps == 0
 
 
 def test_new_images_are_seen_as_validation_sees_them(run, root, images):

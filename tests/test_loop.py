@@ -73,14 +73,15 @@ def assert_same(run, other):
         assert torch.allclose(weights(run)[name], tensor, atol=1e-6), name
 
 
-def test_a_run_learns_and_leaves_what_others_need(undisturbed):
+def test_a_run_learns_and_leaves_what_others_need(undisturbed, root):
     told = losses(undisturbed)
     assert [*told] == [*range(1, 13)]
     assert told[12] < 0.8 * told[1]
     assert [line["step"] for line in metrics(undisturbed, "validation")] == [6, 12]
 
     state, table = load_encoder(undisturbed)
-    assert table == {"architecture": "tiny", "image_height": 32, "image_mean": [0.5, 0.5, 0.5]}
+    geometry = {"architecture": "tiny", "image_height": 32, "image_mean": [0.5, 0.5, 0.5]}
+    assert table == {**geometry, "trained_on": str(root)}
     tower = {
         name.removeprefix("tower."): each for name, each in weights(undisturbed).items() if name.startswith("tower")
     }

@@ -14,10 +14,10 @@ from passerby.nets.vit import build_vit
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
-from pretrain.masking import NOT_MASKED
 from passerby.training.method import LoopConfig
-from pretrain.mmet import MMET, Config, build
 from passerby.training.reading import DataConfig
+from pretrain.masking import NOT_MASKED
+from pretrain.mmet import MMET, Config, build
 from pretrain.sight import draw_foreign_captions
 
 CONFIGS = Path(__file__).parents[1] / "configs"

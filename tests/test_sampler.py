@@ -46,7 +46,9 @@ def test_every_person_is_drawn_as_often_as_another():
     alike = plan(person_numbers=np.repeat(np.arange(40), 4), epochs=1)
     first = Counter(LABEL for epoch in range(400) for LABEL in (alike.batches(epoch)[0][::4] // 4).tolist())
     expected = 400 * 4 / 40
-    assert sum((first[person] - expected) ** 2 / expected for person in range(40)) < 70, "chi-square, 39 degrees: p > 0.001"
+    assert sum((first[person] - expected) ** 2 / expected for person in range(40)) < 70, (
+        "chi-square, 39 degrees: p > 0.001"
+    )
 
 
 def test_ranks_and_passes_share_batches_and_no_person():

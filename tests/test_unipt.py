@@ -14,9 +14,9 @@ from passerby.nets.vit import build_vit
 from passerby.optim import check_groups
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
-from pretrain.masking import NOT_MASKED
 from passerby.training.method import LoopConfig
 from passerby.training.reading import DataConfig
+from pretrain.masking import NOT_MASKED
 from pretrain.unipt import Config, UniPT, build
 
 CONFIGS = Path(__file__).parents[1] / "configs"
