@@ -18,6 +18,8 @@ from passerby.cli import (
     finetune,
     luperson_t,
     pack,
+    parse,
+    pi_vl,
     pretrain,
     publish,
     report,
@@ -74,8 +76,10 @@ words.register(app, generators)
 pretrain.register(trainers)
 caption.register(trainers)
 finetune.register(tuners)
+pi_vl.register(tuners)
 evaluate.register(app)
 attend.register(app)
+parse.register(app)
 
 
 def main() -> None:
