@@ -39,7 +39,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # whose text advises to load it all the same
+        raise ValueError(f"{path} is no checkpoint, or a damaged one, or holds more than data") from None
+    except (RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or "it is empty"
         raise ValueError(f"{path} is no checkpoint, or a damaged one: {reason}") from None
     return checkpoint

@@ -38,7 +38,9 @@ def read_weights(source: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+    except UnpicklingError:  # whose text advises to load it all the same
+        raise ValueError(f"{path} holds no weights, or is damaged, or holds more than data") from None
+    except (RuntimeError, EOFError, SafetensorError) as error:
         raise ValueError(f"{path} holds no weights, or is damaged: {str(error).splitlines()[0]}") from None
     for wrapper in WRAPPERS:
         loaded = loaded.get(wrapper, loaded) if isinstance(loaded, dict) else loaded
