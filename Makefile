@@ -8,7 +8,7 @@ demo: install
 	$(BIN)/passerby demo demo
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

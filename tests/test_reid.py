@@ -112,8 +112,10 @@ def test_the_loss_is_that_of_identities_and_triplets(root):
     expected = identity_loss(logits, batch["person_ids"], smoothing=0.1) + triplet_loss(
         features, batch["person_ids"], margin=0.3
     )
-    assert float(output["loss"]) == pytest.approx(float(expected), rel=1e-4)
-    assert sum(map(float, output["loss_components"].values())) == pytest.approx(float(output["loss"]), rel=1e-6)
+    assert float(output["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert sum(map(float, output["loss_components"].values())) == pytest.approx(
+        float(output["loss"].detach()), rel=1e-6
+    )
 
 
 def test_every_parameter_is_trained_once_but_the_bias_of_the_neck(root):
