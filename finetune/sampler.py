@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from passerby.shards.plan import Part
+from passerby.shards.plan import Part, share_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +82,14 @@ class PersonPlan:
                 f"{self.people} people a batch cannot be shared by {world} ranks of {accumulation} passes; set loop.batch_size to"
                 f" a multiple of {pieces * self.images}"
             )
-        batches: list[NDArray[np.int64]] = []
-        for step in range(start_step, stop_step):
-            epoch, place = divmod(step, self.steps_an_epoch)
-            if place == 0 or not batches:
-                batches = self.batches(epoch)
-            shares = np.split(batches[place], pieces)
-            for share in shares[rank * accumulation : (rank + 1) * accumulation]:
-                yield Part(step, epoch, share)
+        yield from share_batches(
+            self.batches,
+            self.steps_an_epoch,
+            range(start_step, stop_step),
+            rank=rank,
+            world=world,
+            accumulation=accumulation,
+        )
 
     @cached_property
     def _positions(self) -> list[NDArray[np.int64]]:

@@ -64,3 +64,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def invoke():
+    """Run a command of `passerby` in this process."""
+    from typer.testing import CliRunner
+
+    from passerby.cli import app
+
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

@@ -7,9 +7,7 @@ import pyarrow as pa
 import pytest
 import tiny_people
 import torch
-import typer
 from tiny_figures import CAPTIONS, make_batch
-from typer.testing import CliRunner
 
 from configs import CONFIGS
 from finetune import mmet
@@ -17,7 +15,6 @@ from finetune.data import DataConfig
 from finetune.job import EpochConfig
 from finetune.mmet import Config, Mmet
 from passerby.checkpoint import chosen_checkpoint, load_checkpoint, load_encoder
-from passerby.cli import finetune, pretrain
 from passerby.config import ConfigError, read_section, read_sections, read_table
 from passerby.nets.flava import Flava
 from passerby.nets.weights import load_weights
@@ -205,16 +202,6 @@ def test_presets_are_whole(name):
 
 
 @pytest.fixture(scope="module")
-def invoke():
-    app = typer.Typer()
-    pretrain.register(app)
-    tuners = typer.Typer()
-    finetune.register(tuners)
-    app.add_typer(tuners, name="finetune")
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tiny_people.write_people(tmp_path_factory.mktemp("shards"), people=12, images=2)
 
@@ -226,7 +213,7 @@ def pretrained(invoke, root, tmp_path_factory):
     shapes = ["image_height=32", "image_width=16", "text_length=30", "codebook_size=8", "codebook_images=8"]
     settings = [*(f"method.{shape}" for shape in shapes), "loop.steps=2", "loop.warmup_steps=0", "loop.batch_size=8"]
     sets = [word for setting in settings for word in ("--set", setting)]
-    done = invoke("mmet", root, "--out", run, "--config", "mmet-tiny", "--workers", 0, *sets)
+    done = invoke("pretrain", "mmet", root, "--out", run, "--config", "mmet-tiny", "--workers", 0, *sets)
     assert done.exit_code == 0, done.exception
     return run
 

@@ -8,11 +8,9 @@ from types import SimpleNamespace
 import pytest
 import tiny_people
 import torch
-import typer
 from safetensors.torch import save_file
 from tiny_figures import CAPTIONS, make_batch
 from torch.nn import functional
-from typer.testing import CliRunner
 
 from configs import CONFIGS
 from finetune import text_to_image
@@ -20,7 +18,6 @@ from finetune.data import DataConfig
 from finetune.job import EpochConfig
 from finetune.text_to_image import Config, TextToImage
 from passerby.checkpoint import chosen_checkpoint, load_checkpoint, load_encoder
-from passerby.cli import finetune, pretrain
 from passerby.config import ConfigError, read_section, read_sections, read_table
 from passerby.nets.text import TextEncoder
 from passerby.nets.vit import build_vit
@@ -266,16 +263,6 @@ def test_the_seed_decides_the_weights_and_nothing_else_is_drawn(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def invoke():
-    app = typer.Typer()
-    pretrain.register(app)
-    tuners = typer.Typer()
-    finetune.register(tuners)
-    app.add_typer(tuners, name="finetune")
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-
-
-@pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tiny_people.write_people(tmp_path_factory.mktemp("shards"), people=12, images=2)
 
@@ -285,7 +272,7 @@ def unipt(invoke, root, tmp_path_factory):
     """A run of two steps."""
     run = tmp_path_factory.mktemp("runs") / "unipt"
     words = [word for setting in [*SETTINGS, "loop.steps=2", "loop.warmup_steps=0"] for word in ("--set", setting)]
-    done = invoke("unipt", root, "--out", run, "--config", "unipt-tiny", "--workers", 0, *words)
+    done = invoke("pretrain", "unipt", root, "--out", run, "--config", "unipt-tiny", "--workers", 0, *words)
     assert done.exit_code == 0, done.exception
     return run
 

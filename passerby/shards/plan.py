@@ -1,6 +1,6 @@
 """The order in which training reads a data set: a pure function, the same on any number of ranks and workers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -107,11 +107,40 @@ class Plan:
                 f"a batch of {smallest} of the {self.samples} samples cannot be shared by {world} ranks of {accumulation} passes;"
                 f" use a batch_size of {pieces} or more, fewer ranks, or more samples"
             )
-        batches: list[NDArray[np.int64]] = []
-        for step in range(start_step, stop_step):
-            epoch, place = divmod(step, self.steps_an_epoch)
-            if place == 0 or not batches:
-                batches = self.batches(epoch)
-            shares = np.array_split(batches[place], pieces)
-            for share in shares[rank * accumulation : (rank + 1) * accumulation]:
-                yield Part(step, epoch, share)
+        yield from share_batches(
+            self.batches,
+            self.steps_an_epoch,
+            range(start_step, stop_step),
+            rank=rank,
+            world=world,
+            accumulation=accumulation,
+        )
+
+
+def share_batches(
+    batches_of: Callable[[int], Sequence[NDArray[np.int64]]],
+    steps_an_epoch: int,
+    steps: Iterable[int],
+    *,
+    rank: int,
+    world: int,
+    accumulation: int,
+) -> Iterator[Part]:
+    """Yield what a rank reads of the global batches of some steps: `accumulation` parts a step, of sizes that differ by 1 at most.
+
+    Args:
+        batches_of: Gives the global batches of an epoch, at least `steps_an_epoch`, Int64 (batch,) each.
+        steps_an_epoch: How many of them make up an epoch.
+        steps: Consecutive steps.
+        rank: Which rank reads.
+        world: Number of ranks.
+        accumulation: Forward passes of each rank that make up a step.
+    """
+    batches: Sequence[NDArray[np.int64]] = []
+    for step in steps:
+        epoch, place = divmod(step, steps_an_epoch)
+        if place == 0 or not batches:
+            batches = batches_of(epoch)
+        shares = np.array_split(batches[place], world * accumulation)
+        for share in shares[rank * accumulation : (rank + 1) * accumulation]:
+            yield Part(step, epoch, share)
