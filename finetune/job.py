@@ -13,6 +13,7 @@ from torch import nn
 from finetune.data import NamedPeople, Order, open_people
 from finetune.sampler import PersonPlan
 from finetune.schedules import prompt_cosine, warmup_step_factor
+from passerby.nets.features import Triple
 from passerby.shards.plan import Plan
 from passerby.tokens import Tokenizer
 from passerby.training.method import LoopConfig
@@ -170,14 +171,8 @@ def build_job(
         )
 
     def begin(data: NamedPeople) -> Course:
-        steps_an_epoch = data.order.steps_an_epoch
-        return Course(
-            method=module.build(method, data, seed=loop.seed),
-            loop=loop.by_step(steps_an_epoch),
-            factor=lambda step: loop.factor(1 + step // steps_an_epoch),
-            image_mean=method.image_mean,
-            image_std=method.image_std,
-        )
+        built = module.build(method, data, seed=loop.seed)
+        return course_of(built, loop, data.order.steps_an_epoch, (method.image_mean, method.image_std))
 
     return Job(
         name=name,
@@ -188,4 +183,15 @@ def build_job(
         trained_on=str(root),
         workers=workers,
         device=device,
+    )
+
+
+def course_of(method: nn.Module, loop: EpochConfig, steps_an_epoch: int, statistics: tuple[Triple, Triple]) -> Course:
+    """Say by steps what a configuration says by epochs; `statistics` are mean and deviation of the images."""
+    return Course(
+        method=method,
+        loop=loop.by_step(steps_an_epoch),
+        factor=lambda step: loop.factor(1 + step // steps_an_epoch),
+        image_mean=statistics[0],
+        image_std=statistics[1],
     )

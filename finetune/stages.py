@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finetune.data import NamedPeople, open_people
 from finetune.encoder_tuning import EncoderTuning, Texts
-from finetune.job import EpochConfig
+from finetune.job import course_of
 from finetune.pi_vl import KIND, Config, statistics_of
 from finetune.prompt_tuning import Prompts, PromptTuning, describe_prompts, load_prompts
 from passerby.checkpoint import ENCODER_TABLE_NAME
 from passerby.nets.clip_pair import ClipPair, load_pair, read_architecture
 from passerby.nets.clip_reid import ImageEncoder, build_image_encoder
-from passerby.nets.features import Triple
 from passerby.nets.mobilenet import MobileNet
 from passerby.nets.prompts import BEFORE, PART_NAMES, WHOLE, PromptEncoder, PromptLearner, encode_table
 from passerby.training.augment import Augmentation
@@ -133,7 +132,7 @@ def _begin_prompts(sections: Mapping[str, Any], people: NamedPeople) -> Course:
             people.people,
             identity_passes=sections["prompts"].identity_epochs * steps_an_epoch * loop.accumulation,
         )
-    return _course(tuning, loop, steps_an_epoch, (encoder.mean, encoder.deviation))
+    return course_of(tuning, loop, steps_an_epoch, (encoder.mean, encoder.deviation))
 
 
 def _begin_encoder(sections: Mapping[str, Any], people: NamedPeople, folder: Path) -> Course:
@@ -141,7 +140,7 @@ def _begin_encoder(sections: Mapping[str, Any], people: NamedPeople, folder: Pat
     pair = _load(method, loop.seed)
     prompts = load_prompts(folder, describe_prompts(pair, people.people, tokens=sections["prompts"].tokens))
     tuning = _build_tuning(sections, people, pair, lambda device: write_texts(method, prompts, loop.seed, device))
-    return _course(tuning, loop, people.order.steps_an_epoch, statistics_of(tuning.searcher.encoder))
+    return course_of(tuning, loop, people.order.steps_an_epoch, statistics_of(tuning.searcher.encoder))
 
 
 def _build_tuning(
@@ -226,16 +225,6 @@ def _check_cameras(method: Config, people: NamedPeople) -> None:
                 f"camera_id is {ids.min()} to {ids.max()} in {name}, and method.cameras=true learns those of the training images,"
                 f" 0 to {people.camera_count - 1}; set method.cameras=false"
             )
-
-
-def _course(method: nn.Module, loop: EpochConfig, steps_an_epoch: int, statistics: tuple[Triple, Triple]) -> Course:
-    return Course(
-        method=method,
-        loop=loop.by_step(steps_an_epoch),
-        factor=lambda step: loop.factor(1 + step // steps_an_epoch),
-        image_mean=statistics[0],
-        image_std=statistics[1],
-    )
 
 
 @contextmanager

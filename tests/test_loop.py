@@ -23,14 +23,7 @@ from passerby.training.run import train as train_job
 
 FORKED = multiprocessing.get_context("fork")  # what tests import takes long to import again
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in one order, in this process and in others."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,7 @@ from passerby.training.stream import expand, open_stream
 EVERYTHING = Augmentation(crop="resized", flip=0.5, erasing=0.5, brightness=0.3)
 UNCHANGED = DataConfig(validation_share=0.0)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in a worker process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

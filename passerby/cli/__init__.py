@@ -29,34 +29,20 @@ from passerby.cli import (
 )
 
 USAGE_ERROR = 2
-app = typer.Typer(
-    name="passerby",
-    help="Make, check and train on caption data sets for person re-identification.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+
+
+def _group(name: str, summary: str) -> typer.Typer:
+    return typer.Typer(
+        name=name, help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+
+
+app = _group("passerby", "Make, check and train on caption data sets for person re-identification.")
+generators = _group(
+    "gen-captions", "Make caption data sets: FineGPR-C from attributes, and the synthetic pedestrians to try it on."
 )
-generators = typer.Typer(
-    name="gen-captions",
-    help="Make caption data sets: FineGPR-C from attributes, and the synthetic pedestrians to try it on.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-trainers = typer.Typer(
-    name="pretrain",
-    help="Pre-train image encoders on captioned people, and let them caption.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-tuners = typer.Typer(
-    name="finetune",
-    help="Fine-tune what was pre-trained: to tell people apart, and to find them by a text.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+trainers = _group("pretrain", "Pre-train image encoders on captioned people, and let them caption.")
+tuners = _group("finetune", "Fine-tune what was pre-trained: to tell people apart, and to find them by a text.")
 app.add_typer(generators, name="gen-captions")
 app.add_typer(trainers, name="pretrain")
 app.add_typer(tuners, name="finetune")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from passerby.cli.progress import progress
+from passerby.cli.progress import generate_shards, progress
 
 if TYPE_CHECKING:
     from captioning.finegpr_c import Captioner
@@ -171,7 +171,7 @@ def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: in
 
 def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> dict[str, Any]:
     from captioning.finegpr_c import FineGprC
-    from passerby.generate import generate, mean_size
+    from passerby.generate import mean_size
     from passerby.runtime import write_atomically
     from passerby.shards.begin import count_shards
 
@@ -186,15 +186,7 @@ def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> d
         is_decoded=shards.is_decoded,
         parsing=shards.parsing,
     )
-    with progress("packing", "shards") as advance:
-        manifest = generate(
-            recipe,
-            workers=shards.workers,
-            max_bad=shards.max_bad,
-            on_progress=lambda now: advance(
-                now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
-            ),
-        )
+    manifest = generate_shards(recipe, "packing", workers=shards.workers, max_bad=shards.max_bad)
     if inputs.problems:
         write_atomically(shards.out / PROBLEMS_NAME, "".join(f"{problem}\n" for problem in inputs.problems).encode())
     return _report(inputs, shards.out, manifest.kept, manifest.reasons)

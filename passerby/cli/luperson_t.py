@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from passerby.cli.clip import Clip, warn_of_the_embedded_model
-from passerby.cli.progress import progress
+from passerby.cli.progress import generate_shards
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,18 +222,9 @@ def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":
 
 def _run(recipe: "Recipe", workers: int, max_bad: float, *, as_json: bool) -> None:
     from captioning.luperson_report import measure, show
-    from passerby.generate import generate
     from passerby.runtime import write_atomically
 
-    with progress("matching", "shards") as advance:
-        manifest = generate(
-            recipe,
-            workers=workers,
-            max_bad=max_bad,
-            on_progress=lambda now: advance(
-                now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
-            ),
-        )
+    manifest = generate_shards(recipe, "matching", workers=workers, max_bad=max_bad)
     _keep_texts(recipe)
     report = measure(recipe.root)
     write_atomically(recipe.root / REPORT_NAME, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())

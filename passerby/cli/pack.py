@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passerby.cli.progress import progress
+from passerby.cli.progress import generate_shards
 
 if TYPE_CHECKING:
     from passerby.pack.maps import Maps
@@ -58,7 +58,7 @@ def pack(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Pack an official Re-ID data set, with all its splits, into shards that train, browse and verify like any other."""
-    from passerby.generate import generate, mean_size
+    from passerby.generate import mean_size
     from passerby.pack.maps import Maps, find_maps
     from passerby.pack.pack import Pack, hold_out, images_by_split
     from passerby.readers.official import check_counts
@@ -77,15 +77,7 @@ def pack(
     size = mean_size(inputs.root, inputs.table["path"])
     splits = count_shards_by_split(images_by_split(inputs.table), size, shards)
     recipe = Pack(root, dataset, inputs, splits, seed, parsing, maps.splits)
-    with progress("packing", "shards") as advance:
-        manifest = generate(
-            recipe,
-            workers=workers,
-            max_bad=max_bad,
-            on_progress=lambda now: advance(
-                now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
-            ),
-        )
+    manifest = generate_shards(recipe, "packing", workers=workers, max_bad=max_bad)
     report = _report(root, inputs, describe_splits(root, manifest), dict(manifest.reasons))
     typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _report_text(report))
 

@@ -4,8 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from passerby.generate import Recipe
+    from passerby.shards.manifest import Manifest
 
 LINE_EVERY_SECONDS = 60.0
 Advance = Callable[[int, int, str], None]
@@ -17,6 +22,21 @@ def progress(what: str, unit: str) -> Iterator[Advance]:
     """Show the progress of `what`, counted in `unit` ("images", "shards")."""
     with _bar(what, unit) if sys.stderr.isatty() else _lines(what, unit) as advance:
         yield advance
+
+
+def generate_shards(recipe: "Recipe", what: str, *, workers: int, max_bad: float) -> "Manifest":
+    """Make a recipe's data set (see `passerby.generate.generate`) and show how it goes."""
+    from passerby.generate import generate
+
+    with progress(what, "shards") as advance:
+        return generate(
+            recipe,
+            workers=workers,
+            max_bad=max_bad,
+            on_progress=lambda now: advance(
+                now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
+            ),
+        )
 
 
 @contextmanager
