@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pyarrow.parquet as pq
 import yaml
 
 from passerby.about import about_source
@@ -20,8 +19,8 @@ from passerby.croissant import croissant
 from passerby.hub_header import hub_header, tags_of
 from passerby.runtime import write_atomically
 from passerby.shards.manifest import MANIFEST_NAME, Manifest
-from passerby.shards.splits import describe_splits
-from passerby.shards.table import TEXT_MEMBERS, layout_of, read_rows
+from passerby.shards.splits import read_splits
+from passerby.shards.table import TEXT_MEMBERS, read_rows
 from passerby.shards.write import IMAGE_EXTENSIONS, meta_path
 from templates import TEMPLATES
 
@@ -60,7 +59,7 @@ class Facts:
     manifest: Manifest
 
     splits: Mapping[str, Mapping[str, int]]
-    """What lies in each split; see `passerby.shards.splits.describe_splits`."""
+    """What lies in each split; see `passerby.shards.splits.Split`."""
 
     images: tuple[str, ...]
     """Extensions of the images in the shards, such as `jpg`; none where only captions are there."""
@@ -128,14 +127,12 @@ def gather(root: Path, manifest: Manifest) -> Facts:
     """
     if missing := [name for name in REQUIRED if name not in manifest.header]:
         raise ValueError(f"{root / MANIFEST_NAME} lacks {missing}, which a card needs; make the data set with passerby")
-    kept = [meta_path(root, record.name) for record in manifest.shards if record.kept]
-    members = dict.fromkeys(name for path in kept for name in layout_of(pq.read_schema(path))[1])
-    extensions = {
-        name for path in kept for name in read_rows(path, "kept", ["image_extension"])[0].unique().to_pylist()
-    }
+    splits = read_splits(root, manifest)
+    members = dict.fromkeys(name for split in splits.values() for name in split.members)
+    extensions = frozenset[str]().union(*(split.image_extensions for split in splits.values()))
     return Facts(
         manifest=manifest,
-        splits=describe_splits(root, manifest),
+        splits={name: split.counts for name, split in splits.items()},
         images=tuple(name for name in IMAGE_EXTENSIONS if name in extensions),
         extras=tuple(name for name in members if name not in ("image", *TEXT_MEMBERS)),
         examples=tuple(_examples(root, manifest)),

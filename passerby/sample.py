@@ -1,12 +1,14 @@
 """One image, with a caption or without, the key that names it, and its fields as JSON."""
 
-import json
 import posixpath
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import isfinite
+
+import orjson
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 """No dot (it ends the key for WebDataset), no slash (never a path), short enough for one USTAR header."""
@@ -17,11 +19,11 @@ CAPTION_FIELD = re.compile(r"caption(_\d+)?")
 JsonValue = str | int | float | bool | list[str] | list[int] | list[float]
 """What a field may hold: flat and never null, since libraries infer types from the first samples."""
 
-_SCALARS = frozenset({str, int, float, bool})
+_SCALARS = frozenset({str, int, bool})
+"""Types of which every value can stand in JSON; floats can when they are finite."""
+
 _HASH_BYTES = 6
 """48 bits: of a million files that share one slug, two have one key with a chance of 1 in 500."""
-
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,14 @@ def encode_json(fields: Mapping[str, JsonValue]) -> bytes:
     """Encode `fields` as compact UTF-8 JSON, in their order.
 
     Raises:
-        ValueError: a value is null, not a number, nested, or text that UTF-8 cannot hold.
+        ValueError: a value is null, not a number, nested, an integer beyond 64 bits, or text that UTF-8 cannot hold.
     """
     for name, value in fields.items():
-        if type(value) not in _SCALARS and not _is_flat_list(value):
-            raise ValueError(f"field {name} is {value!r}; allowed are text, numbers, booleans, lists of them")
+        if not _is_scalar(value) and not (type(value) is list and all(map(_is_scalar, value))):
+            raise ValueError(f"field {name} is {value!r}; allowed are text, finite numbers, booleans, lists of them")
     try:
-        return _encoder.encode(dict(fields)).encode()
-    except ValueError as error:
+        return orjson.dumps(dict(fields))
+    except orjson.JSONEncodeError as error:
         raise ValueError(f"cannot encode {dict(fields)!r} as JSON: {error}") from error
 
 
@@ -101,5 +103,5 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _is_flat_list(value: object) -> bool:
-    return type(value) is list and _SCALARS.issuperset(map(type, value))
+def _is_scalar(value: object) -> bool:
+    return type(value) in _SCALARS or (type(value) is float and isfinite(value))

@@ -73,7 +73,7 @@ def test_a_path_that_is_no_unicode_has_a_key():
 
 scalars = (
     st.text(st.characters(codec="utf-8"))
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.booleans()
     | st.floats(allow_nan=False, allow_infinity=False)
 )
@@ -95,7 +95,7 @@ def test_json_is_compact_utf_8():
 
 @pytest.mark.parametrize(
     "value",
-    [None, {}, {"a": 1}, [None], [[1]], (1,), b"x", math.nan, math.inf, [-math.inf], np.float64(1), "\udce9"],
+    [None, {}, {"a": 1}, [None], [[1]], (1,), b"x", math.nan, math.inf, [-math.inf], np.float64(1), 2**64, "\udce9"],
     ids=repr,
 )
 def test_what_json_could_not_give_back_is_refused(value):

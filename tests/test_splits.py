@@ -19,7 +19,7 @@ from passerby.sample import Rejected
 from passerby.shards.begin import count_shards_by_split
 from passerby.shards.manifest import finalise, read_manifest
 from passerby.shards.read import ShardDataset
-from passerby.shards.splits import describe_splits
+from passerby.shards.splits import read_splits
 from passerby.shards.verify import verify
 from passerby.shards.write import shard_names, write_shard
 
@@ -124,11 +124,11 @@ def test_verifying_names_the_split_that_is_damaged(tmp_path):
 
 
 def test_each_split_is_described(sound, bare):
-    told = describe_splits(sound, read_manifest(sound))
+    told = {name: split.counts for name, split in read_splits(sound, read_manifest(sound)).items()}
     # numbers 0 to 23 are of persons 0 to 3, one in twelve of nobody; see `person_shards.make_sample`
     assert told["train"] == {"samples": 24, "shards": 2, "people": 4, "cameras": 6, "captions": 24}
     assert told["query"] == {"samples": 12, "shards": 1, "people": 2, "cameras": 6, "captions": 12}
-    assert "captions" not in describe_splits(bare, read_manifest(bare))["gallery"]
+    assert "captions" not in read_splits(bare, read_manifest(bare))["gallery"].counts
 
 
 def test_selecting_keeps_every_sample_in_its_split(sound, tmp_path):

@@ -64,7 +64,7 @@ def pack(
     from passerby.readers.official import check_counts
     from passerby.readers.reid import read_dataset
     from passerby.shards.begin import count_shards_by_split
-    from passerby.shards.splits import describe_splits
+    from passerby.shards.splits import read_splits
 
     inputs = read_dataset(dataset, folder, allow_missing=allow_missing)
     if inputs.facts.notice:
@@ -78,7 +78,8 @@ def pack(
     splits = count_shards_by_split(images_by_split(inputs.table), size, shards)
     recipe = Pack(root, dataset, inputs, splits, seed, parsing, maps.splits)
     manifest = generate_shards(recipe, "packing", workers=workers, max_bad=max_bad)
-    report = _report(root, inputs, describe_splits(root, manifest), dict(manifest.reasons))
+    found = {name: dict(split.counts) for name, split in read_splits(root, manifest).items()}
+    report = _report(root, inputs, found, dict(manifest.reasons))
     typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _report_text(report))
 
 

@@ -115,7 +115,7 @@ def finalise(root: Path, splits: Mapping[str, int], header: Mapping[str, Any]) -
     if claimed := sorted({*own, *lists} & header.keys()):
         raise ValueError(f"header must not hold {claimed}, which are the manifest's own")
     write_atomically(root / "data" / "sizes.json", _encode(sizes_of(records)))
-    _write_quarantine(root, names)
+    _write_quarantine(root, [record.name for record in records if record.quarantined])
     write_atomically(root / MANIFEST_NAME, _encode({**own, **header, **lists}))
     return manifest
 

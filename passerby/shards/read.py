@@ -1,6 +1,5 @@
 """Read a data set by index or key, straight from its tars: nothing is extracted."""
 
-import json
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -9,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from passerby.network import read_ahead
 from passerby.shards.manifest import hash_keys, read_manifest
-from passerby.shards.remote import BLOCK_BYTES, RemoteTars, View, read_ahead
+from passerby.shards.remote import BLOCK_BYTES, READS_AHEAD, RemoteTars, View
 from passerby.shards.table import layout_of, read_rows
 from passerby.shards.tar import BLOCK
 from passerby.shards.write import ShardRecord, meta_path, tar_path
@@ -90,11 +91,12 @@ class ShardDataset:
 
     def _tables(self) -> Iterator[Path]:
         """Give the tables of all shards, in order."""
-        return (path for _, path in read_ahead(self._tars.table, [record.name for record in self.manifest.shards]))
+        names = [record.name for record in self.manifest.shards]
+        return (path for _, path in read_ahead(self._tars.table, names, at_once=READS_AHEAD))
 
     def _stream(self) -> Iterator[dict[str, Any]]:
         """Read all samples in order, in blocks, some blocks ahead of what is wanted."""
-        for (shard, start, stop), view in read_ahead(self._read_block, self._blocks()):
+        for (shard, start, stop), view in read_ahead(self._read_block, self._blocks(), at_once=READS_AHEAD):
             names, places = self._members_of(shard)
             for place in places[start:stop].tolist():
                 yield _sample(view, names, place)
@@ -193,7 +195,7 @@ def _sample(tar: View, names: Sequence[str], place: Sequence[tuple[int, int]]) -
     sample: dict[str, Any] = {"__key__": key, extension: tar[start:end]}
     for name, (start, end) in zip(names[1:], others, strict=True):
         sample[name] = tar[start:end]
-    sample["json"] = json.loads(sample["json"])
+    sample["json"] = orjson.loads(sample["json"])
     if "txt" in sample:
         sample["txt"] = sample["txt"].decode()
     return sample

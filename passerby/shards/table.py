@@ -142,8 +142,17 @@ def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> 
         names = known if columns is None else columns
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{path} has no columns {unknown}; it has {known}")
-        table = file.read(list({"status": None, **dict.fromkeys(names)}))
-    return table.filter(pc.equal(table["status"], status)).select(names)
+        return _rows_of(file, status, names)
+
+
+def kept_rows(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of the samples of a table that is open, all of them there."""
+    return _rows_of(file, "kept", columns)
+
+
+def _rows_of(file: pq.ParquetFile, status: str, columns: Sequence[str]) -> pa.Table:
+    table = file.read(list({"status": None, **dict.fromkeys(columns)}))
+    return table.filter(pc.equal(table["status"], status)).select(columns)
 
 
 def member_names(sample: Sample) -> tuple[str, ...]:
