@@ -1,7 +1,7 @@
 """How fast a data set is curated: `passerby select` and `exclude` beside `cp`, and the search for near-duplicates.
 
-    python benchmarks/curate.py                       # 2 GB on disk, a few minutes
-    python benchmarks/curate.py --samples 20000       # a quick look
+    python -m benchmarks.curate                       # 2 GB on disk, a few minutes
+    python -m benchmarks.curate --samples 20000       # a quick look
 
 Copying is compared by bytes written a second. Our copies are hashed (SHA-256) and flushed to the disk, so `cp` stands there
 twice: as it is, and followed by a flush. "Cached" means that the source is in memory, as it is when it has just been made;
@@ -15,13 +15,14 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.side_by_side import Row, forget, seconds_of, show
 from passerby.curate.exclude import Request, exclude
 from passerby.curate.near import near_pairs
 from passerby.curate.rules import Rules
@@ -45,23 +46,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work, on the disk to measure")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="passerby-benchmark-") as name:
-        folder = Path(name)
-        size_bytes = make_data_set(folder / "root", options.samples)
-        print(f"{options.samples:,} samples, {size_bytes / 1e6:,.0f} MB of tars in {SHARDS} shards")
+    show(compare(options.folder, options.samples, options.hashes, options.repeats))
+
+
+def compare(where: Path | None, samples: int, hashes: int, repeats: int) -> Iterator[Row]:
+    """Make a data set and copy it in several ways in turn; then search for near-duplicates."""
+    with tempfile.TemporaryDirectory(dir=where, prefix="passerby-benchmark-") as name:
+        make_data_set(Path(name) / "root", samples)
         for is_cold in (False, True):
-            report(
-                measure(folder, options.samples, options.repeats, is_cold=is_cold), "from disk" if is_cold else "cached"
-            )
-    measure_search(options.hashes)
+            yield from tell(measure(Path(name), samples, repeats, is_cold=is_cold), is_cold=is_cold)
+    yield from measure_search(hashes)
 
 
-def make_data_set(root: Path, samples: int) -> int:
-    """Write shards whose images are noise, and give the size of their tars."""
+def make_data_set(root: Path, samples: int) -> None:
+    """Write shards whose images are noise."""
     for index in range(SHARDS):
         entries = samples_of(samples * index // SHARDS, samples * (index + 1) // SHARDS)
         write_shard(root, shard_name("train", index, SHARDS), entries, columns=COLUMNS, config_hash="benchmark")
-    return int(finalise(root, {"train": SHARDS}, {}).totals["size_bytes"])
+    finalise(root, {"train": SHARDS}, {})
 
 
 def samples_of(start: int, stop: int) -> Iterator[Sample]:
@@ -93,21 +95,20 @@ def measure(folder: Path, samples: int, repeats: int, *, is_cold: bool) -> dict[
         ),
         "exclude 1 of each shard": lambda root, out: exclude(root, Request(keys=some_keys(samples), date="2026-01-01")),
     }
-    rates: dict[str, list[float]] = {name: [] for name in methods}
+    found: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(repeats):
         for name, method in methods.items():
             root, out = folder / "root", folder / "out"
             if name.startswith("exclude"):
                 root = out = Path(shutil.copytree(root, folder / "changed"))
-            os.sync()  # or else what another method left to write would be written now
             if is_cold:
                 forget(root)
-            started_at = time.perf_counter()
-            method(root, out)
-            elapsed_seconds = time.perf_counter() - started_at
-            rates[name].append(sum(path.stat().st_size for path in out.glob("data/*.tar")) / elapsed_seconds)
+            else:
+                os.sync()  # or else what another method left to write would be written now
+            seconds = seconds_of(partial(method, root, out))
+            found[name].append(sum(path.stat().st_size for path in out.glob("data/*.tar")) / seconds)
             shutil.rmtree(out)
-    return rates
+    return found
 
 
 def copy_and_flush(root: Path, out: Path) -> None:
@@ -122,36 +123,28 @@ def some_keys(samples: int) -> list[str]:
     return [f"{number // 20:06d}_c{number % 6}_{number:08d}" for number in numbers]
 
 
-def forget(folder: Path) -> None:
-    """Drop the files of a folder from memory."""
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
+def tell(found: dict[str, list[float]], *, is_cold: bool) -> Iterator[Row]:
+    """Set each of our methods beside `cp` and beside `cp` with a flush."""
+    medians = {name: statistics.median(values) / 1e6 for name, values in found.items()}
+    for name in [name for name in medians if not name.startswith("cp")]:
+        for rival in ("cp -r", "cp -r; sync"):
+            yield Row(
+                task=f"{'from disk' if is_cold else 'cached'}: {name}",
+                rate=medians[name],
+                unit="MB/s",
+                rival=rival,
+                rival_rate=medians[rival],
+            )
 
 
-def report(rates: dict[str, list[float]], title: str) -> None:
-    """Print the median of each method, and its ratio to `cp` with and without a flush."""
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"\n{title:<32}{'MB/s':>8}{'to cp':>8}{'to cp; sync':>14}")
-    for name, rate in medians.items():
-        ratios = (rate / medians["cp -r"], rate / medians["cp -r; sync"])
-        print(f"{name:<32}{rate / 1e6:>8,.0f}{ratios[0]:>8.2f}{ratios[1]:>14.2f}")
-
-
-def measure_search(count: int) -> None:
+def measure_search(count: int) -> Iterator[Row]:
     """Search all pairs among random hashes, a thousandth of which have a neighbour."""
     generator = np.random.default_rng(0)
     hashes = generator.integers(0, 1 << 64, count, dtype=np.uint64)
     hashes[: count // 1000] = hashes[count // 1000 : count // 1000 * 2] ^ np.uint64(0b1011)
     for distance in (4, 8):
-        started_at = time.perf_counter()
-        pairs = near_pairs(hashes, distance)
-        elapsed_seconds = time.perf_counter() - started_at
-        print(
-            f"\n{len(pairs):,} pairs within {distance} bits among {count:,} hashes in {elapsed_seconds:.1f} s", end=""
-        )
-    print()
+        seconds = seconds_of(partial(near_pairs, hashes, distance))
+        yield Row(task=f"near-duplicates, {distance} bits, of {count:,} hashes", rate=count / seconds, unit="hashes/s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How fast galleries are scored, and in how much memory, beside the loop that the field uses.
 
-    python benchmarks/evaluation.py            (the loop alone takes minutes)
-    python benchmarks/evaluation.py --small
+    python -m benchmarks.evaluation            (the loop alone takes minutes)
+    python -m benchmarks.evaluation --small
 
 Features are of random people, as many as in Market-1501 and in MSMT17, 256 wide. At Market-1501's size the loop of torchreid's
 `eval_market1501` (its own where it is installed, else the same steps written anew) gets the same matrix of distances, and must come
@@ -10,10 +10,11 @@ to the same scores. Every line is a process of its own: its memory is all of it,
 
 import argparse
 import importlib
+import importlib.util
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.side_by_side import Row, show
 from passerby.metrics.distances import distance_blocks
 from passerby.metrics.labels import Labels
 from passerby.metrics.reranking import rerank
@@ -63,31 +65,46 @@ def main() -> None:
     """Measure everything, a line each, and how many times the loop takes ours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="200 x 2,000 for all, in seconds")
-    options = parser.parse_args()
-    market, msmt17 = (SMALL, SMALL) if options.small else (MARKET, MSMT17)
-    ours, loop = report("matrix", market), report("loop", market)
+    show(measure(is_small=parser.parse_args().small))
+
+
+def measure(*, is_small: bool) -> Iterator[Row]:
+    """Score by every method.
+
+    Raises:
+        RuntimeError: the loop comes to other scores.
+    """
+    market, msmt17 = (SMALL, SMALL) if is_small else (MARKET, MSMT17)
+    ours, loop = run("matrix", market), run("loop", market)
     difference = max(abs(a - b) for a, b in zip(ours[2:], loop[2:], strict=True))
-    print(f"  the loop takes {loop.seconds / ours.seconds:,.0f} times as long; scores differ by {difference:.0e}")
     if difference > 1e-6:
-        raise SystemExit("the scores must be the same to 1e-6")
-    report("features", market)
-    report("features", msmt17)
-    report("rerank", market)
+        raise RuntimeError(f"the scores differ by {difference:.0e}; they must be the same to 1e-6")
+    yield row("score distances", market, ours, rival_rate=market.queries / loop.seconds)
+    yield row("score features", market, run("features", market))
+    yield row("score features", msmt17, run("features", msmt17))
+    yield row("re-rank and score features", market, run("rerank", market))
+    yield row("re-rank and score features", msmt17, run("rerank", msmt17))
 
 
-def report(name: str, size: Size) -> Measured:
-    """Run a method in a process of its own, and print what it took."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        measured = executor.submit(measure, name, size).result()
-    print(
-        f"{name:<10}{size.queries:>8,} x {size.gallery:<8,}{measured.seconds:>8.2f} s, {measured.memory_mib:>6,.0f} MiB at most,"
-        f" Rank-1 {measured.rank_1:.4f}, mAP {measured.mean_average_precision:.4f}",
-        flush=True,
+def row(task: str, size: Size, measured: Measured, rival_rate: float = 0.0) -> Row:
+    """Tell what a method took."""
+    return Row(
+        task=f"{task}, {size.queries:,} x {size.gallery:,}",
+        rate=size.queries / measured.seconds,
+        unit="queries/s",
+        rival=loop_name() if rival_rate else "",
+        rival_rate=rival_rate,
+        memory_mib=measured.memory_mib,
     )
-    return measured
 
 
-def measure(name: str, size: Size) -> Measured:
+def run(name: str, size: Size) -> Measured:
+    """Run a method in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(run_here, name, size).result()
+
+
+def run_here(name: str, size: Size) -> Measured:
     """Time a method in this process."""
     queries, gallery, labels = draw(size)
     given: tuple[Any, ...] = (queries, gallery)
@@ -116,6 +133,11 @@ def score_reranked(queries: Floats, gallery: Floats, labels: Labelled) -> tuple[
     """Give Rank-1 and mAP of features, re-ranked."""
     scores = evaluate_distances(rerank(queries, gallery, distance="euclidean"), Labels(*labels), ranks=RANKS)
     return scores.rank[1], scores.mAP
+
+
+def loop_name() -> str:
+    """Say whose loop it is."""
+    return "torchreid" if importlib.util.find_spec("torchreid") else "torchreid's steps, written anew"
 
 
 def score_by_loop(distances: Floats, labels: Labelled) -> tuple[float, float]:

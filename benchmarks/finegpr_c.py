@@ -1,22 +1,20 @@
-"""How fast FineGPR-C is made: text for every FineGPR name, and packing beside `tar` and `webdataset.ShardWriter`.
+"""How fast the captions of FineGPR-C are made, for every name of FineGPR.
 
-    python benchmarks/finegpr_c.py                                  # both, a few minutes
-    python benchmarks/finegpr_c.py --identities 50 --images 5000    # a quick look
+    python -m benchmarks.finegpr_c
+    python -m benchmarks.finegpr_c --identities 50    # a quick look
 
-Text: all 2,028,600 names of FineGPR and an attribute table with its published marginals, through the command line as a user
-runs it, captions to one Parquet file; wall seconds, and the peak memory of the largest process. Packing: see `packing.py`.
+All 2,028,600 names of FineGPR and an attribute table with its published marginals, through the command line as a user
+runs it, captions to one Parquet file; the memory is that of all its processes.
 """
 
 import argparse
 import csv
 import random
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.side_by_side import Row, show, watch
 from captioning.attributes import IDENTITY_SLOTS
 
 MARGINALS = {
@@ -40,34 +38,30 @@ CAMERAS, WEATHERS, ILLUMINATIONS, SCENES = 36, 7, 7, 9
 
 
 def main() -> None:
-    """Run both measurements."""
+    """Measure, and print a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--identities", type=int, default=1150)
-    parser.add_argument("--images", type=int, default=20_000, help="images to pack")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
-        measure_text(Path(folder), options.identities, options.workers)
-    packing = Path(__file__).with_name("packing.py")
-    subprocess.run([sys.executable, str(packing), "--samples", str(options.images)], check=True)
+    show([measure(options.identities, options.workers)])
 
 
-def measure_text(folder: Path, identities: int, workers: int) -> None:
-    """Caption every name of FineGPR's grid and print seconds, captions a second and peak memory."""
-    names, table, out = folder / "names.txt", folder / "attributes.csv", folder / "captions.parquet"
-    write_names(names, identities)
-    write_table(table, identities)
-    program = Path(sys.executable).parent / "gen-captions"
-    command = [str(word) for word in (program, "finegpr-c", names, "--attributes", table, "--out", out)]
-    started_at = time.perf_counter()
-    subprocess.run([*command, "--lambda", "0.8", "--text-only", "--workers", str(workers)], check=True)
-    elapsed_seconds = time.perf_counter() - started_at
+def measure(identities: int, workers: int) -> Row:
+    """Caption every name of FineGPR's grid."""
+    with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as name:
+        names, table, out = (Path(name, file) for file in ("names.txt", "attributes.csv", "captions.parquet"))
+        write_names(names, identities)
+        write_table(table, identities)
+        program = Path(sys.executable).parent / "gen-captions"
+        command = [program, "finegpr-c", names, "--attributes", table, "--out", out, "--lambda", 0.8, "--text-only"]
+        memory, seconds = watch([*map(str, [*command, "--workers", workers])])
     images = identities * CAMERAS * WEATHERS * ILLUMINATIONS
-    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(
-        f"text: {images:,} captions with {workers} workers in {elapsed_seconds:.1f} s = {images / elapsed_seconds:,.0f}/s"
+    return Row(
+        task=f"FineGPR-C, text of {images:,} images",
+        rate=images / seconds,
+        unit="captions/s",
+        memory_mib=memory,
     )
-    print(f"text: largest process {peak_mib:,.0f} MiB; file {out.stat().st_size / 2**20:,.0f} MiB")
 
 
 def write_names(path: Path, identities: int) -> None:

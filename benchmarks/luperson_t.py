@@ -1,6 +1,6 @@
 """How fast LUPerson-T is made: the whole run beside bare decoding, matching beside bare forwards, and combining alone.
 
-    python benchmarks/luperson_t.py --images 20000 --repeats 3
+    python -m benchmarks.luperson_t --images 20000 --repeats 3
 
 Whole run: with a scorer that costs nothing, images a second of `gen-captions luperson-t` on two processes, beside decoding the same
 files and nothing else on two processes; both without their start-up (a run of few images is taken off). Matching: an open_clip
@@ -15,14 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.side_by_side import Row, rates, seconds_of, show
 from captioning.combine import Combiner
 from captioning.divide import load_phrases
 from passerby.images import decode_rgb
@@ -43,28 +45,39 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    show(measure(options.images, options.repeats))
+
+
+def measure(images: int, repeats: int) -> Iterator[Row]:
+    """Run all measurements."""
     with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
-        measure_run(Path(folder), options.images, options.repeats)
-    measure_combining(20_000)
-    measure_matching(options.repeats)
+        yield measure_run(Path(folder), images, repeats)
+    yield measure_combining(20_000)
+    yield measure_matching(repeats)
 
 
-def measure_run(folder: Path, images: int, repeats: int) -> None:
-    """Print images a second of the whole run and of decoding, their ratio, and memory for few and for all images."""
+def measure_run(folder: Path, images: int, repeats: int) -> Row:
+    """Compare the whole run with decoding, start-up taken off both."""
     all_images, few_images = folder / "all", folder / "few"
     write_images(all_images, images)
     write_images(few_images, FEW)
-    rates: dict[str, list[float]] = {"run": [], "decode": []}
+    found: dict[str, list[float]] = {"run": [], "decode": []}
     for _ in range(repeats):
         for name, method in (("run", run), ("decode", decode)):
-            rates[name].append((images - FEW) / (timed(method, all_images) - timed(method, few_images)))
-    whole, decoding = (statistics.median(rates[name]) for name in ("run", "decode"))
-    print(f"whole run {whole:,.0f} images/s, decoding alone {decoding:,.0f} images/s, ratio {whole / decoding:.2f}")
-    print(f"largest process so far: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:,.0f} MiB")
+            seconds = [seconds_of(partial(method, part)) for part in (all_images, few_images)]
+            found[name].append((images - FEW) / (seconds[0] - seconds[1]))
+    return Row(
+        task=f"LUPerson-T of {images:,} images, scorer that costs nothing",
+        rate=statistics.median(found["run"]),
+        unit="images/s",
+        rival="decoding alone",
+        rival_rate=statistics.median(found["decode"]),
+        memory_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+    )
 
 
-def measure_combining(captions: int) -> None:
-    """Print captions a second on one core."""
+def measure_combining(captions: int) -> Row:
+    """Count captions a second of CPU."""
     bank = load_phrases()
     combiner = Combiner(bank, seed=0)
     generator = random.Random(0)  # noqa: S311  (test data)
@@ -79,11 +92,11 @@ def measure_combining(captions: int) -> None:
     started_at = time.process_time()
     for index, picks in enumerate(people):
         combiner.captions(picks, key=str(index))
-    print(f"combining {captions / (time.process_time() - started_at):,.0f} captions/s a core")
+    return Row(task="combine captions, a core", rate=captions / (time.process_time() - started_at), unit="captions/s")
 
 
-def measure_matching(repeats: int) -> None:
-    """Print images a second of the scorer, of a bare loop of forwards, and their ratio."""
+def measure_matching(repeats: int) -> Row:
+    """Compare the scorer with a bare loop of forwards."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         scorer = load_clip("ViT-B-16", random_weights(Path(folder)), batch_size=32)
@@ -98,15 +111,14 @@ def measure_matching(repeats: int) -> None:
             for _ in range(FORWARDS // 32):
                 network.encode_image(batch)
 
-    seconds: dict[str, list[float]] = {"bare": [], "scorer": []}
-    for _ in range(repeats):
-        for name, method in (("bare", bare), ("scorer", lambda: scorer.encode_images(pixels))):
-            started_at = time.perf_counter()
-            method()
-            seconds[name].append(time.perf_counter() - started_at)
-    bare_seconds, scorer_seconds = (statistics.median(seconds[name]) for name in ("bare", "scorer"))
-    print(f"ViT-B/16 {FORWARDS / scorer_seconds:.1f} images/s, bare forwards {FORWARDS / bare_seconds:.1f}, ", end="")
-    print(f"ratio {bare_seconds / scorer_seconds:.2f}")
+    found = rates({"scorer": lambda: scorer.encode_images(pixels), "bare": bare}, FORWARDS, repeats)
+    return Row(
+        task="match with ViT-B/16",
+        rate=found["scorer"],
+        unit="images/s",
+        rival="open_clip's forwards alone",
+        rival_rate=found["bare"],
+    )
 
 
 def random_weights(folder: Path) -> str:
@@ -125,13 +137,6 @@ def write_images(folder: Path, images: int) -> None:
     for index in range(images):
         coarse = Image.fromarray(generator.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8))
         coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(folder / f"{index:08d}.jpg", quality=85)
-
-
-def timed(method: Callable[[Path], object], images: Path) -> float:
-    """Give the wall seconds of one call."""
-    started_at = time.perf_counter()
-    method(images)
-    return time.perf_counter() - started_at
 
 
 def run(images: Path) -> None:

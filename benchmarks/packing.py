@@ -6,7 +6,7 @@ writing, from members that lie ready in memory. Each run is a process of its own
 count: once with all inputs in the page cache, where hashing is most of the work, and once with none, as in the first run
 over a large data set.
 
-    python benchmarks/packing.py --samples 20000 --repeats 5
+    python -m benchmarks.packing --samples 20000 --repeats 5
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from benchmarks.side_by_side import Row, forget, show
 from passerby.images import ImageInfo, inspect_image, read_image
 from passerby.sample import JsonValue, Sample, encode_json
 from passerby.shards.tar import TarWriter
@@ -41,6 +42,7 @@ COLUMNS = pa.schema(
     ]
 )
 
+TAR, LIBRARY = "tar cf", "ShardWriter"
 MEMORY_SAMPLES = (5_000, 50_000)
 
 
@@ -60,28 +62,35 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to work, on the disk to measure")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    show(compare(options.folder, options.samples, options.repeats))
+
+
+def compare(where: Path | None, samples: int, repeats: int) -> Iterator[Row]:
+    """Make the inputs, and run the methods in turn, with the inputs in the page cache and without."""
+    with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)
-        make_inputs(folder, options.samples)
-        ready = [members_of(entry) for entry in entries(folder, options.samples, options.samples)]
+        make_inputs(folder, samples)
+        ready = [members_of(entry) for entry in entries(folder, samples, samples)]
         methods: dict[str, Callable[[], object]] = {
-            "write_shard": partial(pack, folder, options.samples, options.samples),
-            "in two processes": partial(pack_in_two, folder, options.samples),
+            "write_shard": partial(pack, folder, samples, samples),
+            "write_shard, two processes": partial(pack_in_two, folder, samples),
             "TarWriter alone": partial(pack_members, folder, ready),
-            "tar cf": partial(pack_by_tar, folder),
-            "ShardWriter": partial(pack_by_webdataset, folder, options.samples),
-            "... alone": partial(pack_ready_by_webdataset, folder, ready),
+            TAR: partial(pack_by_tar, folder),
+            LIBRARY: partial(pack_by_webdataset, folder, samples),
+            f"{LIBRARY} alone": partial(pack_ready_by_webdataset, folder, ready),
         }
-        for is_cold in (False, True):
-            rounds = [
-                {name: measure(method, folder if is_cold else None) for name, method in methods.items()}
-                for _ in range(options.repeats)
-            ]
-            report(rounds, options.samples, "inputs on disk" if is_cold else "inputs cached")
-        print("\npeak memory of write_shard")
-        for samples in MEMORY_SAMPLES:
-            cost = measure(partial(pack, folder, samples, options.samples))
-            print(f"  {samples:>7,} samples {cost.peak_bytes / 1e6:7.0f} MB")
+        for place in ("cached", "from disk"):
+            uncached = folder if place == "from disk" else None
+            rounds = [{name: measure(method, uncached) for name, method in methods.items()} for _ in range(repeats)]
+            yield from tell(rounds, samples, place)
+        for count in MEMORY_SAMPLES:
+            cost = measure(partial(pack, folder, count, samples))
+            yield Row(
+                task=f"write_shard, {count:,} samples in one shard",
+                rate=count / cost.wall_seconds,
+                unit="samples/s",
+                memory_mib=cost.peak_bytes / 2**20,
+            )
 
 
 def make_inputs(folder: Path, samples: int) -> None:
@@ -99,7 +108,6 @@ def make_inputs(folder: Path, samples: int) -> None:
         fields = fields_of(index, data, inspect_image(data))
         (folder / "members" / f"{key_of(index)}.json").write_bytes(encode_json(fields))
         (folder / "members" / f"{key_of(index)}.txt").write_text(str(fields["caption"]))
-    print(f"{samples:,} JPEGs of {sum(map(len, pictures)) / len(pictures):,.0f} bytes")
 
 
 def make_jpeg(generator: np.random.Generator) -> bytes:
@@ -209,11 +217,10 @@ def pack_by_webdataset(folder: Path, samples: int) -> None:
 
 def measure(method: Callable[[], object], uncached: Path | None = None) -> Cost:
     """Run `method` in a process of its own, forked so that imports do not count; forget the cached files of a folder."""
-    os.sync()  # or else what another run left to write would be written now
-    for path in uncached.rglob("*") if uncached is not None else ():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
+    if uncached is None:
+        os.sync()  # or else what another run left to write would be written now
+    else:
+        forget(uncached)
     started_at = time.perf_counter()
     child = os.fork()
     if child == 0:
@@ -229,23 +236,14 @@ def measure(method: Callable[[], object], uncached: Path | None = None) -> Cost:
     return Cost(time.perf_counter() - started_at, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def report(costs: list[dict[str, Cost]], samples: int, title: str) -> None:
-    """Print the median of each method, and how many times faster than `tar` and than `ShardWriter` it is."""
-    wall, cpu = (
-        {name: statistics.median(getattr(cost[name], what) for cost in costs) for name in costs[0]}
-        for what in ("wall_seconds", "cpu_seconds")
-    )
-    print(
-        f"\n{title:<18}{'wall s':>9}{'CPU s':>9}{'samples/s':>12}{'tar cf (wall, CPU)':>22}{'ShardWriter (wall, CPU)':>26}"
-    )
-    for name in wall:
-        ratios = [
-            f"{wall[other] / wall[name]:.2f}x, {cpu[other] / cpu[name]:.2f}x"
-            for other in ("tar cf", "... alone" if "alone" in name else "ShardWriter")
-        ]
-        print(
-            f"{name:<18}{wall[name]:>9.2f}{cpu[name]:>9.2f}{samples / wall[name]:>12,.0f}{ratios[0]:>22}{ratios[1]:>26}"
-        )
+def tell(rounds: list[dict[str, Cost]], samples: int, place: str) -> Iterator[Row]:
+    """Set each of our methods beside `tar` and beside `ShardWriter`."""
+    rate = {name: samples / statistics.median(cost[name].wall_seconds for cost in rounds) for name in rounds[0]}
+    for name in ("write_shard", "write_shard, two processes", "TarWriter alone"):
+        for rival in (f"{LIBRARY} alone" if "alone" in name else LIBRARY, TAR):
+            yield Row(
+                task=f"pack, {place}: {name}", rate=rate[name], unit="samples/s", rival=rival, rival_rate=rate[rival]
+            )
 
 
 if __name__ == "__main__":

@@ -1,35 +1,45 @@
-"""How fast training reads: samples a second from shards, by order and by number of worker processes.
+"""How fast training reads, beside the `webdataset` library on the same tars, and whether memory stays flat.
 
-    python benchmarks/reading.py [ROOT] [--samples 20000] [--workers 0 1 2 4]
+    python -m benchmarks.reading [ROOT] [--samples 20000] [--workers 0 1 2]
 
-Without ROOT, shards of noise are made (JPEG crops of 256x128). Each line is a pass over all samples: the bytes alone in
-order, shuffled with locality, and shuffled wholly; then whole examples, decoded and augmented to 256x128 and tokenised.
-The page cache is warm unless ROOT is larger than memory: for cold disks, that is where the orders differ.
+Without ROOT, shards of noise are made (JPEG crops of 256x128). Raw: the members of every sample as bytes, ours with its fields
+parsed, too. Examples: decoded, a random window resized to 256x128, mirrored, tokenised and batched; `webdataset` with its own
+decoder and torchvision's transforms. The page cache is warm unless ROOT is larger than memory: for cold disks, that is
+where the orders differ. Memory is that of a process that reads ten epochs, after the second and after the tenth.
 """
 
 import argparse
+import os
 import tempfile
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+import webdataset
 from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
+from benchmarks.side_by_side import Row, memory_mib, rates, show
 from passerby.sample import Sample
 from passerby.shards.manifest import finalise
 from passerby.shards.plan import Plan
 from passerby.shards.read import ShardDataset
 from passerby.shards.write import shard_name, write_shard
+from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
 from passerby.training.data import open_data
-from passerby.training.reading import DataConfig, Share
+from passerby.training.reading import DataConfig, Share, TrainingData
 
 BATCH_SIZE = 256
+EPOCHS = 10
 COLUMNS = pa.schema([(name, pa.string()) for name in ("key", "caption", "sha256", "path", "person_id")])
+LIBRARY = "webdataset"
 
 
 class Input:
@@ -45,35 +55,140 @@ def main() -> None:
     parser.add_argument("root", type=Path, nargs="?")
     parser.add_argument("--samples", type=int, default=20_000, help="to make, without ROOT, and to read at most")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = options.root or make_shards(Path(folder), options.samples)
-        measure(root, options.samples, options.workers)
+    show(measure(options.root, options.samples, options.workers, options.repeats))
 
 
-def measure(root: Path, most: int, worker_counts: list[int]) -> None:
+def measure(root: Path | None, most: int, worker_counts: list[int], repeats: int) -> Iterator[Row]:
     """Read in several ways, each process with one thread, as workers do."""
     torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = root or make_shards(Path(folder), most)
+        yield from measure_bytes(root, most, repeats)
+        yield from measure_examples(root, worker_counts, repeats)
+        yield measure_memory(root)
+
+
+def measure_bytes(root: Path, most: int, repeats: int) -> Iterator[Row]:
+    """Read the members of every sample in several orders."""
     samples = ShardDataset(root)
     count = min(most, len(samples))
-    print(f"{root}: {len(samples):,} samples, {count:,} of them read in each pass")
     near, anywhere = (Plan(samples=count, batch_size=BATCH_SIZE, run_length=length) for length in (64, 1))
-    for name, order in (("in order", range(count)), ("near", near.order(0)), ("anywhere", anywhere.order(0))):
-        report(f"bytes, {name}", count, (len(samples[int(index)]["jpg"]) for index in order))
-    augmentation = Augmentation(crop="resized", flip=0.5, brightness=0.2)
-    data = open_data(root, DataConfig(validation_share=0.0), augmentation, Input(), seed=0)
+    orders = {"in order": range(count), "shuffled nearby": near.order(0), "shuffled wholly": anywhere.order(0)}
+    tars = sorted(map(str, root.glob("data/*.tar")))
+    methods: dict[str, Callable[[], object]] = {name: partial(read, samples, order) for name, order in orders.items()}
+    methods[LIBRARY] = lambda: exhaust(webdataset.WebDataset(tars, shardshuffle=False, empty_check=False))
+    found = rates(methods, count, repeats)
+    for name in orders:
+        yield Row(
+            task=f"read bytes, {name}",
+            rate=found[name],
+            unit="samples/s",
+            rival=f"{LIBRARY}, in order",
+            rival_rate=found[LIBRARY],
+        )
+
+
+def measure_examples(root: Path, worker_counts: list[int], repeats: int) -> Iterator[Row]:
+    """Read whole batches, ready for a network, with several numbers of worker processes."""
+    data = open_data(
+        root,
+        DataConfig(validation_share=0.0),
+        Augmentation(crop="resized", flip=0.5, brightness=0.2),
+        Input(),
+        seed=0,
+    )
+    steps = data.steps_an_epoch(BATCH_SIZE)
     for workers in worker_counts:
         share = Share(batch_size=BATCH_SIZE, accumulation=1, rank=0, world=1, workers=workers, pin_memory=False)
-        report(f"examples, {workers} workers", count, data.training(0, max(1, count // BATCH_SIZE), share))
+        methods: dict[str, Callable[[], object]] = {
+            "ours": partial(train, data, steps, share),
+            LIBRARY: partial(read_by_library, root, data.tokenizer, workers),
+        }
+        found = rates(methods, steps * BATCH_SIZE, repeats)
+        yield Row(
+            task=f"read examples, {workers} workers",
+            rate=found["ours"],
+            unit="samples/s",
+            rival=f"{LIBRARY} and torchvision",
+            rival_rate=found[LIBRARY],
+        )
 
 
-def report(name: str, samples: int, reading: Iterable[object]) -> None:
-    """Exhaust an iterable, and print how fast it went."""
-    started_at = time.perf_counter()
-    batches = sum(1 for _ in reading)
-    elapsed_seconds = time.perf_counter() - started_at
-    rate = min(samples, batches * BATCH_SIZE) / elapsed_seconds
-    print(f"{name:<22}{rate:>12,.0f} samples/s")
+def read(samples: ShardDataset, order: Iterable[Any]) -> int:
+    """Read samples in an order."""
+    return exhaust(samples[int(index)] for index in order)
+
+
+def train(data: TrainingData, steps: int, share: Share) -> int:
+    """Read an epoch as training does."""
+    return exhaust(data.training(0, steps, share))
+
+
+def read_by_library(root: Path, tokenizer: Tokenizer, workers: int) -> None:
+    """Read as the library's own examples do."""
+    examples = (
+        webdataset.WebDataset(sorted(map(str, root.glob("data/*.tar"))), shardshuffle=100, empty_check=False)
+        .shuffle(2000)
+        .decode("pil")
+        .to_tuple("jpg", "txt")
+        .map(LibraryExample(tokenizer))
+    )
+    exhaust(DataLoader(examples, batch_size=BATCH_SIZE, num_workers=workers, collate_fn=collate))
+
+
+class LibraryExample:
+    """The same steps, by torchvision's transforms."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.transform = v2.Compose(
+            [
+                v2.PILToTensor(),
+                v2.RandomResizedCrop(
+                    (Input.image_height, Input.image_width),
+                    scale=(0.6, 1.0),
+                    ratio=(0.35, 0.6),
+                    interpolation=v2.InterpolationMode.BICUBIC,
+                ),
+                v2.RandomHorizontalFlip(0.5),
+                v2.ColorJitter(brightness=0.2),
+            ]
+        )
+
+    def __call__(self, pair: tuple[Image.Image, str]) -> tuple[torch.Tensor, list[int]]:
+        """Make an example of image and caption."""
+        return self.transform(pair[0]), self.tokenizer.encode(pair[1], Input.text_length)[0]
+
+
+def collate(examples: list[tuple[torch.Tensor, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batch images, normalised later on the device, and padded texts."""
+    texts = [torch.tensor(text) for _, text in examples]
+    return torch.stack([image for image, _ in examples]), torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+
+
+def measure_memory(root: Path) -> Row:
+    """Read ten epochs of bytes, shuffled, and see whether memory grows."""
+    samples = ShardDataset(root)
+    plan = Plan(samples=len(samples), batch_size=BATCH_SIZE)
+    early = late = 0.0
+    for epoch in range(EPOCHS):
+        read(samples, plan.order(epoch))
+        late = memory_mib(os.getpid())
+        early = late if epoch == 1 else early
+    return Row(
+        task=f"memory after {EPOCHS} epochs, beside that after 2",
+        rate=late,
+        unit="MiB",
+        rival="after 2",
+        rival_rate=early,
+    )
+
+
+def exhaust(reading: Iterable[Any]) -> int:
+    """Read everything, and count."""
+    return sum(1 for _ in reading)
 
 
 def make_shards(root: Path, count: int, shards: int = 16) -> Path:

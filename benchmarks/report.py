@@ -1,6 +1,6 @@
 """How long `passerby report` takes on many captions, and how much memory.
 
-    python benchmarks/report.py --captions 1000000 --workers 2
+    python -m benchmarks.report --captions 1000000 --workers 2
 
 The captions are LUPerson-T's, of random picks by the shipped phrases, templates and synonyms, with confidences, hashes, sizes and
 people as in `meta/`; making them takes longer than the report and is not counted.
@@ -9,11 +9,8 @@ people as in `meta/`; making them takes longer than the report and is not counte
 import argparse
 import hashlib
 import random
-import re
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.side_by_side import Row, show, watch
 from captioning.combine import Combiner
 from captioning.divide import PhraseBank, load_phrases
 from passerby.engine import run_units
@@ -40,49 +38,19 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    show([measure(options.captions, options.workers)])
+
+
+def measure(captions: int, workers: int) -> Row:
+    """Make the captions, and report on them as a user does."""
     with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as name:
-        parts = -(-options.captions // PART_ROWS)
-        for _ in run_units(Parts(Path(name), options.captions), range(parts), workers=options.workers):
+        folder = Path(name)
+        for _ in run_units(Parts(folder, captions), range(-(-captions // PART_ROWS)), workers=workers):
             pass
-        measure(Path(name), options.captions, options.workers)
-
-
-def measure(folder: Path, captions: int, workers: int) -> None:
-    """Run the command as a user does, and sum the memory of its processes every half second."""
-    command = [
-        Path(sys.executable).parent / "passerby",
-        "report",
-        folder,
-        "--out",
-        folder / "out",
-        "--workers",
-        str(workers),
-    ]
-    started_at = time.perf_counter()
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
-    most = 0
-    while process.poll() is None:
-        most = max(most, memory_kib(process.pid))
-        time.sleep(0.5)
-    seconds = time.perf_counter() - started_at
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    print(
-        f"{captions:,} captions in {seconds:.1f} s on {workers} processes: {captions / seconds:,.0f} captions/s; ",
-        end="",
-    )
-    print(f"at most {most / 1024:,.0f} MiB in all processes")
-
-
-def memory_kib(process_id: int) -> int:
-    """Give the memory of a process and its children in KiB, pages that they share divided among them (Linux only)."""
-    listing = Path(f"/proc/{process_id}/task/{process_id}/children")
-    try:
-        children = [int(child) for child in listing.read_text().split()]
-        found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{process_id}/smaps_rollup").read_text(), re.MULTILINE)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0
-    return (int(found[1]) if found else 0) + sum(map(memory_kib, children))
+        program = Path(sys.executable).parent / "passerby"
+        command = [program, "report", folder, "--out", folder / "out", "--workers", workers]
+        found, seconds = watch([*map(str, command)])
+    return Row(task=f"report on {captions:,} captions", rate=captions / seconds, unit="captions/s", memory_mib=found)
 
 
 @dataclass(frozen=True)
