@@ -6,15 +6,17 @@ Source: FineGPR (JeremyXSC/FineGPR), attribute and viewpoint figures; `01`, `02`
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
+
+from passerby.storage import read_location
+from passerby.untrusted import naming_damage, parse_json
 
 IDENTITY_SLOTS: dict[str, tuple[str, ...]] = {
     "gender": ("male", "female"),
@@ -82,6 +84,9 @@ COLUMN_ALIASES = {
 }
 """Other spellings of column names, after lower-casing, "colour" to "color", and every run of other signs to "_"."""
 
+_CODES = [str(code) for code in range(1, 1 + max(map(len, IDENTITY_SLOTS.values())))]
+"""How codes are written, but for zeros before them."""
+
 IDENTITY_COLUMNS = ("id", "person_id", "identity", "pid")
 FORMATS = (".csv", ".parquet", ".json")
 
@@ -116,30 +121,31 @@ class AttributeTable:
     """SHA-256 of the file's bytes."""
 
 
-def read_attributes(path: Path) -> AttributeTable:
+def read_attributes(path: Path | str) -> AttributeTable:
     """Read FineGPR's attribute table, one row a person: CSV, Parquet or JSON; values as codes (`01`, `1`) or words.
 
-    The JSON is a list of records, or {person id: record}. Columns may stand in any order and some may be missing: their
-    slots are unknown. A value that is no code or word of its slot is reported and stays unknown; a second row of the same
-    person is reported and left out.
+    It is a file here or at a URL. The JSON is a list of records, or {person id: record}. Columns may stand in any order and
+    some may be missing: their slots are unknown. A value that is no code or word of its slot is reported and stays unknown;
+    a second row of the same person is reported and left out.
 
     Raises:
         FileNotFoundError: `path` does not exist.
         ValueError: the format is not known, the file cannot be parsed, no column names the person, or no row is left.
     """
-    data = path.read_bytes()
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"attribute table {path} ends in {path.suffix!r}; allowed are {', '.join(FORMATS)}")
+    data = read_location(path)
+    file = PurePosixPath(str(path))
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(f"attribute table {path} ends in {file.suffix!r}; allowed are {', '.join(FORMATS)}")
     people: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
     problems: list[InputProblem] = []
-    slots = _slots_of_columns(path, problems)
-    for line, record in _records(path, data):
-        report = partial(InputProblem, path.name, line)
+    slots = _slots_of_columns(file.name, problems)
+    for line, record in _records(path, file.suffix.lower(), data):
+        report = partial(InputProblem, file.name, line)
         named = {slots(name, line): value for name, value in record.items()}
         person_id = _person_id(named.pop("person_id", None))
         if person_id is None:
-            problems.append(report(f"no person id: got {record!r}; the row is left out"))
+            problems.append(report(f"no person id: got {record!r:.200}; the row is left out"))
         elif person_id in people:
             problems.append(
                 report(f"person {person_id} stands in line {lines[person_id]} already; the row is left out")
@@ -152,22 +158,26 @@ def read_attributes(path: Path) -> AttributeTable:
         raise ValueError(
             f"attribute table {path} has no row with a person id; columns that name it: {IDENTITY_COLUMNS}"
         )
-    return AttributeTable(people, path.name, lines, tuple(problems), hashlib.sha256(data).hexdigest())
+    return AttributeTable(people, file.name, lines, tuple(problems), hashlib.sha256(data).hexdigest())
 
 
-def _records(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(path: Path | str, suffix: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or record number, raw record), whatever the format."""
-    if path.suffix.lower() == ".csv":
+    if suffix == ".csv":
         reader = csv.DictReader(
             io.StringIO(data.decode("utf-8-sig", errors="replace"), newline=""), restkey="", restval=""
         )
-        for row in reader:
-            yield reader.line_num, {str(name): value for name, value in row.items() if name}
+        try:
+            for row in reader:
+                yield reader.line_num, {str(name): value for name, value in row.items() if name}
+        except csv.Error as error:
+            raise ValueError(f"attribute table {path} cannot be parsed: line {reader.line_num}: {error}") from None
         return
-    try:
-        raw = pq.read_table(io.BytesIO(data)).to_pylist() if path.suffix.lower() == ".parquet" else json.loads(data)
-    except ValueError as error:  # pyarrow's ArrowInvalid and json's JSONDecodeError are ValueErrors
-        raise ValueError(f"attribute table {path} cannot be parsed: {error}") from error
+    if suffix == ".parquet":
+        with naming_damage(f"attribute table {path}"):
+            raw = pq.read_table(io.BytesIO(data)).to_pylist()
+    else:
+        raw = parse_json(data, f"attribute table {path}")
     if isinstance(raw, dict):
         raw = [{"person_id": name, **record} if isinstance(record, dict) else record for name, record in raw.items()]
     if not isinstance(raw, list) or not all(isinstance(record, dict) for record in raw):
@@ -175,7 +185,7 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from enumerate(raw, start=1)
 
 
-def _slots_of_columns(path: Path, problems: list[InputProblem]) -> Callable[[str, int], str]:
+def _slots_of_columns(file: str, problems: list[InputProblem]) -> Callable[[str, int], str]:
     """Give a function from a column's name to its slot, "person_id", or "" (reported once a column)."""
     known: dict[str, str] = {}
 
@@ -186,7 +196,7 @@ def _slots_of_columns(path: Path, problems: list[InputProblem]) -> Callable[[str
             known[column] = "person_id" if name in IDENTITY_COLUMNS else name if name in IDENTITY_SLOTS else ""
             if not known[column]:
                 allowed = ", ".join(IDENTITY_SLOTS)
-                problems.append(InputProblem(path.name, line, f"column {column!r} is not used; known are {allowed}"))
+                problems.append(InputProblem(file, line, f"column {column!r} is not used; known are {allowed}"))
         return known[column]
 
     return slot
@@ -194,7 +204,7 @@ def _slots_of_columns(path: Path, problems: list[InputProblem]) -> Callable[[str
 
 def _person_id(value: object) -> str | None:
     text = str(value).strip().removesuffix(".0")
-    return text.zfill(4) if text.isdecimal() else None
+    return text.zfill(4) if text.isascii() and text.isdecimal() else None
 
 
 def _words(named: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
@@ -206,9 +216,9 @@ def _words(named: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:
         text = WORD_ALIASES.get(text, text)
         if text in values:
             words[slot] = text
-        elif text.isdecimal() and 1 <= int(text) <= len(values):
-            words[slot] = values[int(text) - 1]
+        elif (code := text.lstrip("0")) in _CODES[: len(values)]:
+            words[slot] = values[int(code) - 1]
         elif text not in UNKNOWN_WORDS:
             allowed = f"codes 1…{len(values)} or {', '.join(values)}"
-            faults.append(f"{slot} is {named[slot]!r}; allowed are {allowed}; it stays unknown")
+            faults.append(f"{slot} is {named[slot]!r:.80}; allowed are {allowed}; it stays unknown")
     return words, faults

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from captioning.divide import OPTIONAL, Phrase
 from captioning.marked_yaml import MarkedYaml, WordsError, digest_of
-from captioning.render import TemplateSet, compile_patterns, load_templates
+from captioning.render import TemplateSet, compile_patterns, lines_of, load_templates
 from captioning.synonyms import load_synonyms
 from captioning.verbs import Tense, conjugate
 from captioning.wording import Wording, variables
@@ -126,7 +126,7 @@ def _compose(folder: Path, checked: TemplateSet) -> dict[str, list[str]]:
     families: dict[str, list[tuple[str, str]]] = {}
     for name in checked.names:
         family, _, line = name.rpartition(":")
-        text = (folder / f"{family}.j2").read_text(encoding="utf-8").split("\n")[int(line) - 1].strip()
+        text = lines_of((folder / f"{family}.j2").read_bytes())[int(line) - 1].strip()
         families.setdefault(family, []).append((line, text))
     faults = [f"{folder / family}.j2:{fault}" for family, lines in families.items() for fault in _shape_faults(lines)]
     if faults:

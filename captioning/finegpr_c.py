@@ -21,7 +21,8 @@ from captioning.sentence import VARIABLES, caption, examples, phrases
 from passerby import __version__
 from passerby.config import config_hash
 from passerby.generate import NO_ATTRIBUTES, NOTHING_TO_MENTION, SYNTHETIC, image_fields, slice_of
-from passerby.images import ImageProblem, read_image
+from passerby.images import ImageProblem, inspect_image, read_image
+from passerby.readers.files import Content, ImageFiles, read_each
 from passerby.readers.finegpr import CODES
 from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.write import ShardRecord, shard_name, write_shard
@@ -143,8 +144,8 @@ class FineGprC:
     """The recipe of a FineGPR-C data set: its shards, from images on disk. See `passerby.generate.Recipe`."""
 
     root: Path
-    folder: Path
-    """The folder that image paths are relative to."""
+    files: ImageFiles
+    """Those of the folder that image paths are relative to."""
     inputs: Inputs
     captioner: Captioner
     units: int
@@ -203,20 +204,27 @@ class FineGprC:
         }
 
     def _entries(self, index: int) -> Iterator[Sample | Rejected]:
-        for image in slice_of(self.inputs.images, index, self.units).to_pylist():
-            fields = self.captioner.describe(image)
-            yield fields if isinstance(fields, Rejected) else self._sample(fields)
+        rows = slice_of(self.inputs.images, index, self.units).to_pylist()
+        told = ((row, self.captioner.describe(row)) for row in rows)
+        for (_, fields), content in read_each(self._read, told, at_once=self.files.at_once):
+            yield fields if isinstance(fields, Rejected) else self._sample(fields, content)
 
-    def _sample(self, fields: dict[str, JsonValue]) -> Sample | Rejected:
+    def _read(self, told: tuple[Mapping[str, Any], Mapping[str, JsonValue] | Rejected]) -> bytes:
+        row, fields = told
+        return b"" if isinstance(fields, Rejected) else self.files.read(row)
+
+    def _sample(self, fields: dict[str, JsonValue], content: Content) -> Sample | Rejected:
         key, path, text = (str(fields[name]) for name in ("key", "path", "caption"))
+        if isinstance(content, ImageProblem):
+            return Rejected(path, content.reason, str(content), key)
         try:
-            data, info = read_image(self.folder / path, decode=self.is_decoded)
+            info = inspect_image(content, decode=self.is_decoded)
             extras = {} if self.parsing is None else {"parsing.png": _read_parsing(self.parsing / path)}
         except ImageProblem as problem:
             return Rejected(path, problem.reason, str(problem), key)
-        pixels = image_fields(data, info)
+        pixels = image_fields(content, info)
         ordered = {name: pixels[name] if name in pixels else fields[name] for name in COLUMNS.names}
-        return Sample(key, data, info.extension, ordered, text, extras)
+        return Sample(key, content, info.extension, ordered, text, extras)
 
 
 @lru_cache(maxsize=1024)  # the images of one person come together, and share 196 combinations of words

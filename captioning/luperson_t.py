@@ -9,7 +9,6 @@ Source: UniPT, section 3.1.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -25,6 +24,7 @@ from captioning.words import Words, base_config, compose, describe, match_images
 from passerby.config import config_hash
 from passerby.generate import image_fields
 from passerby.images import ImageProblem, decode_rgb, inspect_image
+from passerby.readers.files import Content
 from passerby.readers.luperson import Source
 from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.embeddings import Embeddings, embeddings_path, write_embeddings
@@ -144,16 +144,18 @@ class LUPersonT:
             yield [entry for future in ahead for entry in future.result()]
 
     def _see_all(self, rows: Sequence[Mapping[str, Any]]) -> list[Seen | Rejected]:
-        return [self._see(row) for row in rows]
+        return [_see(row, content) for row, content in zip(rows, self.source.read_all(rows), strict=True)]
 
-    def _see(self, row: Mapping[str, Any]) -> Seen | Rejected:
-        try:
-            data = self.source.read(row)
-            info = inspect_image(data)
-            pixels = decode_rgb(data)
-        except ImageProblem as problem:
-            return Rejected(row["path"], problem.reason, str(problem), row["key"])
-        return Seen(row, data, image_fields(data, info), info.extension, pixels)
+
+def _see(row: Mapping[str, Any], content: Content) -> Seen | Rejected:
+    if isinstance(content, ImageProblem):
+        return Rejected(row["path"], content.reason, str(content), row["key"])
+    try:
+        info = inspect_image(content)
+        pixels = decode_rgb(content)
+    except ImageProblem as problem:
+        return Rejected(row["path"], problem.reason, str(problem), row["key"])
+    return Seen(row, content, image_fields(content, info), info.extension, pixels)
 
 
 def unit_bounds(inputs: pa.Table, units: int, *, by_person: bool) -> list[int]:
@@ -173,10 +175,9 @@ def unit_bounds(inputs: pa.Table, units: int, *, by_person: bool) -> list[int]:
 
 def mean_size(source: Source) -> float:
     """Give the mean size in bytes of at most 200 images, evenly spaced; those that cannot be read count nothing."""
-    sizes = []
-    for row in source.inputs.take(pa.array(range(0, len(source.inputs), 1 + len(source.inputs) // 200))).to_pylist():
-        with suppress(ImageProblem):  # counted and explained when the run comes to it
-            sizes.append(len(source.read(row)))
+    rows = source.inputs.take(pa.array(range(0, len(source.inputs), 1 + len(source.inputs) // 200))).to_pylist()
+    # a problem is counted and explained when the run comes to it
+    sizes = [len(content) for content in source.read_all(rows) if isinstance(content, bytes)]
     return sum(sizes) / max(len(sizes), 1)
 
 

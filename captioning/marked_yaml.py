@@ -42,7 +42,7 @@ class MarkedYaml:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise WordsError([f"{path}:{line}: not YAML: {error.problem}"]) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise WordsError([f"{path}:1: not YAML in UTF-8: {error}"]) from error
         if root is None:
             raise WordsError([f"{path}:1: the file is empty"])

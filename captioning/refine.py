@@ -5,7 +5,6 @@ Source: VTBR, section 3.3, eq. 1. Read literally, eq. 1 keeps a sentence only if
 equation's K, "the number of identities", is the number of slots in the sentence.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.attributes import IDENTITY_SLOTS, SLOTS
+from passerby.untrusted import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,10 @@ def read_probabilities(manifest: Path) -> ProbabilityTable:
         FileNotFoundError: there is no such file.
         ValueError: it is no manifest with probabilities.
     """
-    stored = json.loads(manifest.read_bytes())
+    stored = read_json(manifest)
     if not isinstance(stored, dict) or "probabilities" not in stored:
         raise ValueError(f"{manifest} stores no probabilities; give the manifest.json of a FineGPR-C data set")
-    return ProbabilityTable.from_json(stored["probabilities"])
+    try:
+        return ProbabilityTable.from_json(stored["probabilities"])
+    except ValueError as error:
+        raise ValueError(f"{manifest}: {error}") from None

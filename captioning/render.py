@@ -159,6 +159,11 @@ def check_templates(templates: TemplateSet, contexts: Iterable[Mapping[str, str]
     return list(found)
 
 
+def lines_of(data: bytes) -> list[str]:
+    """Give the lines of a file as an editor numbers them: Python would also end one at a form feed, among others."""
+    return data.decode("utf-8", errors="replace").split("\n")
+
+
 def draw_template(templates: TemplateSet, *, key: str, seed: int, index: int = 0) -> int:
     """Draw the pattern of caption `index` of sample `key`; it depends on nothing else."""
     return draw(seed, key, index, "template") % len(templates)
@@ -182,7 +187,7 @@ def _fit(phrase: str, frame: str) -> str:
 
 def _patterns(files: Mapping[str, bytes]) -> Iterator[tuple[str, int, str]]:
     for file, data in files.items():
-        for line, pattern in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
+        for line, pattern in enumerate(lines_of(data), start=1):
             if pattern.strip() and not pattern.lstrip().startswith("#"):
                 yield file, line, pattern.strip()
 

@@ -5,6 +5,7 @@ card and takes the types from the first five samples. Images are decoded when th
 file's own bytes. Where a data set mixes formats, a sample has a column for each, None in those that it lacks.
 """
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,9 @@ from datasets import Dataset, Image, IterableDataset, load_dataset
 from compat.oracle import Sample, run_client
 
 
-def read(root: Path, *, streaming: bool = True) -> IterableDataset | Dataset:
-    """Stream a data set, or load it into the cache of `datasets` for random access."""
-    samples = load_dataset(str(root), split="train", streaming=streaming)
+def read(root: Path, split: str = "train", *, streaming: bool = True) -> IterableDataset | Dataset:
+    """Stream a split, or load it into the cache of `datasets` for random access."""
+    samples = load_dataset(str(root), split=split, streaming=streaming)
     for name in [name for name, feature in samples.features.items() if isinstance(feature, Image)]:
         samples = samples.cast_column(name, Image(decode=False))
     return samples
@@ -24,11 +25,12 @@ def read(root: Path, *, streaming: bool = True) -> IterableDataset | Dataset:
 
 def samples(root: Path, *, streaming: bool) -> Iterator[Sample]:
     """Put the bytes in place of `{"bytes": …, "path": …}`, which an image is."""
-    for sample in read(root, streaming=streaming):
-        yield {
-            name: value["bytes"] if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
-            for name, value in sample.items()
-        }
+    for split in json.loads((root / "manifest.json").read_bytes())["splits"]:
+        for sample in read(root, split, streaming=streaming):
+            yield {
+                name: value["bytes"] if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
+                for name, value in sample.items()
+            }
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def samples(root: Path) -> Iterator[Sample]:
     extras = sorted({extension for _, extension in files if "." in extension})  # such as parsing.png
     others = {name: dict(_pictures_by_key(root, name.partition(".")[0])) for name in extras}
     for record in read(root):
-        image = record.pop("samples/image")
+        image = record.pop("samples/image", None)
         fields = {name.partition("/")[2]: _plain(value) for name, value in record.items()}
         key = str(fields["key"])
         extension = next((name for name in ("jpg", "png", "webp") if (key, name) in files), "image")
         found = {extension: image, **{name: by_key[key] for name, by_key in others.items() if key in by_key}}
-        members = {name: _file_of(files.get((key, name)), picture) for name, picture in found.items()}
-        yield {"__key__": key, "json": fields, "txt": fields["caption"], **members}
+        members = {name: _file_of(files.get((key, name)), picture) for name, picture in found.items() if picture}
+        yield {"__key__": key, "json": fields, "txt": fields.get("caption"), **members}
 
 
 def _pictures_by_key(root: Path, record_set: str) -> Iterator[tuple[object, Image.Image]]:

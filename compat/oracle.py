@@ -125,7 +125,8 @@ def _expected_members(row: Mapping[str, Any], columns: Iterable[str]) -> dict[st
     fields = {name: row[name] for name in columns}
     extras = {name.removesuffix("_sha256"): row[name] for name in row if name.endswith("_sha256")}
     image = {row["image_extension"]: row["sha256"]} if row["image_extension"] else {}
-    return {**image, **extras, "json": text_of("json", fields), "txt": row["caption"]}
+    caption = {"txt": row["caption"]} if "caption" in row else {}
+    return {**image, **extras, "json": text_of("json", fields), **caption}
 
 
 def _differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:

@@ -23,7 +23,8 @@ def samples(root: Path) -> Iterator[Sample]:
     """Leave out the columns that a row lacks, and read text and JSON."""
     for row in read(root).iter_rows():
         members = {name: value for name, value in row.items() if not (isinstance(value, float) and math.isnan(value))}
-        yield {**members, "json": json.loads(members["json"]), "txt": members["txt"].decode()}
+        texts = {"txt": members["txt"].decode()} if "txt" in members else {}
+        yield {**members, "json": json.loads(members["json"]), **texts}
 
 
 if __name__ == "__main__":

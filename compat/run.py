@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,22 @@ DATA_SETS = {
     "finegpr-c": "FineGPR-C with parsing maps",
     "luperson-t": "LUPerson-T",
     "mixed": "LUPerson-T of JPEG, PNG and WebP",
+    "market": "Re-ID in three splits, no captions",
+    "captions-only": "FineGPR-C, captions only",
 }
 """Folder and description of each data set."""
+
+UNPAIRED = ("market", "captions-only")
+"""Those whose samples lack an image or a caption."""
 
 INTRODUCTION = """\
 # Which clients read the shards
 
-Written by `make compat`. Three data sets of synthetic pedestrians, five shards each, are read by every client in an
+Written by `make compat`. Small data sets of synthetic pedestrians, several shards each, are read by every client in an
 environment of its own, and every sample is compared with the tables in `meta/`: key, caption, all fields of the JSON with their
 types, and the sha256 of image and parsing map (their pixels, where a client hands on nothing else); their number with
-`manifest.json` and `sizes.json`. "48 of 48" says that all 48 samples came, each once, and were equal.
+`manifest.json` and `sizes.json`. "48 of 48" says that all 48 samples came, each once, and were equal; "-" that the client reads
+pairs of image and caption only.
 """
 
 SECTION = """## {name}
@@ -72,6 +78,9 @@ class Client:
     requirements: tuple[str, ...]
     """What is installed there: the library first, then what else is pinned or the comparison needs."""
 
+    needs_pairs: bool = False
+    """Whether it reads images with captions only, so that `UNPAIRED` are not for it."""
+
     borrows: bool = False
     """Whether everything else comes from the project's environment: PyTorch alone takes 5 GB."""
 
@@ -79,7 +88,7 @@ class Client:
 CLIENTS = (
     Client("datasets", ("datasets[vision]==5.2.0", "pillow==13.0.0")),
     Client("webdataset", ("webdataset==1.0.2", "pyarrow==26.0.1")),
-    Client("open_clip", ("open_clip_torch[training]==3.3.0", "webdataset==0.2.86"), borrows=True),
+    Client("open_clip", ("open_clip_torch[training]==3.3.0", "webdataset==0.2.86"), needs_pairs=True, borrows=True),
     Client("ray", ("ray[data]==2.60.0",)),
     Client("mlcroissant", ("mlcroissant[image]==1.1.1", "pillow==13.0.0", "pyarrow==26.0.1")),
 )
@@ -98,7 +107,7 @@ class Row:
     """The extensions that came."""
 
     counts: tuple[str, ...]
-    """`48 of 48` for each data set."""
+    """`48 of 48` for each data set, `-` where it is not for the client."""
 
     problems: tuple[str, ...]
 
@@ -129,6 +138,9 @@ def make_data_sets(folder: Path) -> None:
     _generate("finegpr-c", people / "images", "--out", folder / "finegpr-c", *of_person, *shards)
     _generate("luperson-t", people / "images", "--out", folder / "luperson-t", *by_clip, *shards)
     _generate("luperson-t", people / "mixed", "--out", folder / "mixed", *by_clip, *shards)
+    _generate("synthetic", folder / "boxes", "--layout", "market", "--identities", 12, "--workers", 2)
+    _passerby("pack", "market1501", folder / "boxes", folder / "market", "--shards", 3, "--allow-count-mismatch")
+    _passerby("publish", folder / "finegpr-c", folder / "captions-only")
 
 
 def make_environment(client: Client) -> Path:
@@ -153,23 +165,26 @@ def make_environment(client: Client) -> Path:
 
 def read_with(client: Client, python: Path, folder: Path) -> list[Row]:
     """Run a client on every data set; give a row for each of its ways to read."""
-    results = [_run_client(client, python, folder / name) for name in DATA_SETS]
+    names = [name for name in DATA_SETS if not (client.needs_pairs and name in UNPAIRED)]
+    results = [_run_client(client, python, folder / name) for name in names]
     ways = zip(*(result["readings"] for result in results), strict=True)
-    return [row_of(client.name, results[0]["version"], readings) for readings in ways]
+    return [row_of(client.name, results[0]["version"], dict(zip(names, readings, strict=True))) for readings in ways]
 
 
-def row_of(client: str, version: str, readings: Sequence[dict[str, Any]]) -> Row:
-    """Put together what one way to read gave of each data set."""
+def row_of(client: str, version: str, by_data_set: Mapping[str, dict[str, Any]]) -> Row:
+    """Put together what one way to read gave of each data set that is for it."""
+    readings = [*by_data_set.values()]
     return Row(
         client=client,
         version=version,
         reader=readings[0]["reader"],
         members=tuple(sorted({member for reading in readings for member in reading["members"]})),
-        counts=tuple(f"{reading['equal']} of {reading['expected']}" for reading in readings),
+        counts=tuple(
+            f"{by_data_set[name]['equal']} of {by_data_set[name]['expected']}" if name in by_data_set else "-"
+            for name in DATA_SETS
+        ),
         problems=tuple(
-            f"{data_set}: {problem}"
-            for data_set, reading in zip(DATA_SETS, readings, strict=True)
-            for problem in reading["problems"]
+            f"{data_set}: {problem}" for data_set, reading in by_data_set.items() for problem in reading["problems"]
         ),
     )
 
@@ -212,6 +227,10 @@ def _imports_of(tree: ast.Module, names: set[str]) -> str:
 
 def _generate(*words: object) -> None:
     _run([Path(sys.executable).with_name("gen-captions"), *words])
+
+
+def _passerby(*words: object) -> None:
+    _run([Path(sys.executable).with_name("passerby"), *words])
 
 
 def _mix_formats(source: Path, target: Path) -> None:

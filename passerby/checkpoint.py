@@ -1,17 +1,17 @@
 """Checkpoints that appear whole or not at all and load without running code; and encoders to build upon."""
 
 import os
-import pickle
-import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from passerby.config import to_toml
 from passerby.runtime import atomic_file, write_atomically
+from passerby.tensors import read_pickled, read_safetensors
+from passerby.untrusted import read_toml
 
 ENCODER_NAME = "encoder.safetensors"
 ENCODER_TABLE_NAME = "encoder.toml"
@@ -25,9 +25,19 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 
 def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint: tensors, numbers, texts, lists and dicts of them."""
+    """Write a checkpoint: tensors, numbers, texts, lists and dicts of them.
+
+    Raises:
+        OSError: the disk is full.
+    """
     with atomic_file(path) as file:
-        torch.save(checkpoint, file)
+        remembering = _Remembering(file)
+        try:
+            torch.save(checkpoint, cast(BinaryIO, remembering))
+        except RuntimeError:  # PyTorch's own words for a file that does not take all are "unexpected pos"
+            if remembering.error:
+                raise remembering.error from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -37,13 +47,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or holds more than data.
     """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # whose text advises to load it all the same
-        raise ValueError(f"{path} is no checkpoint, or a damaged one, or holds more than data") from None
-    except (RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0] or "it is empty"
-        raise ValueError(f"{path} is no checkpoint, or a damaged one: {reason}") from None
+    checkpoint: object = read_pickled(path, otherwise="is no checkpoint, or a damaged one")
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is no checkpoint: it holds {type(checkpoint).__name__}")
     return checkpoint
 
 
@@ -89,9 +95,10 @@ def load_encoder(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no encoder.
+        ValueError: its weights or its table are damaged.
     """
     table = read_encoder_table(run)  # which says what is amiss where there is none
-    return load_file(run / ENCODER_NAME), table
+    return read_safetensors(run / ENCODER_NAME), table
 
 
 def read_encoder_table(run: Path) -> dict[str, Any]:
@@ -99,9 +106,27 @@ def read_encoder_table(run: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no encoder.
+        ValueError: it is no TOML.
     """
     path = run / ENCODER_TABLE_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{run} has no {ENCODER_TABLE_NAME}; give the folder of a run that reached its end")
-    with path.open("rb") as file:
-        return tomllib.load(file)
+    return read_toml(path)
+
+
+class _Remembering:
+    """A file that remembers why it did not take what it was given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()

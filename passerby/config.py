@@ -8,6 +8,8 @@ from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from passerby.untrusted import read_toml
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -40,9 +42,9 @@ def read_table(path: Path) -> Table:
         ConfigError: it is no TOML, or a value stands outside the sections.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from None
+        table = read_toml(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if stray := [name for name, value in table.items() if not isinstance(value, dict)]:
         raise ConfigError(
             f"{path}: {stray} must stand in a section, such as [{next(iter(table.keys() - stray), 'loop')}]"

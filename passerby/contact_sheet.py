@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from passerby.images import decode_rgb
+
 IMAGE_HEIGHT, TEXT_WIDTH, MARGIN, FONT_SIZE, LINE_HEIGHT = 256, 560, 14, 16, 21
 """Pixels."""
 CHARACTERS_A_LINE = 66
@@ -28,7 +30,7 @@ def draw_contact_sheet(entries: Sequence[Captioned], *, columns: int = 1) -> byt
     """Draw the entries row by row and give the sheet as PNG.
 
     Raises:
-        ValueError: there is nothing to draw.
+        ValueError: there is nothing to draw, or an image cannot be decoded.
     """
     if not entries:
         raise ValueError("a contact sheet needs at least one sample; got none")
@@ -54,6 +56,6 @@ def draw_contact_sheet(entries: Sequence[Captioned], *, columns: int = 1) -> byt
 
 
 def _scaled(encoded: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(encoded)) as image:
-        width = max(1, round(image.width * IMAGE_HEIGHT / image.height))
-        return image.convert("RGB").resize((width, IMAGE_HEIGHT), Image.Resampling.LANCZOS)
+    image = Image.fromarray(decode_rgb(encoded))
+    width = max(1, round(image.width * IMAGE_HEIGHT / image.height))
+    return image.resize((width, IMAGE_HEIGHT), Image.Resampling.LANCZOS)

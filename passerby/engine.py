@@ -1,12 +1,13 @@
-"""The local engine: runs the units of a job on a pool of processes, in order, with a bounded number in flight."""
+"""Where units of work run. The local engine: a pool of processes, results in order, a bounded number in flight."""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,26 @@ class Job(Protocol[Result_co]):
     def run_unit(self, index: int) -> Result_co:
         """Do unit `index`."""
         ...
+
+
+class Engine(Protocol):
+    """Runs units somewhere: in this process, in others, on other machines (`passerby.engine_ray`)."""
+
+    def __call__(self, job: Job[Result_co], indices: Sequence[int], /) -> Iterator[Result_co]:
+        """Yield the results of the units in the order of `indices`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    """Runs units on this machine; see `run_units`."""
+
+    workers: int
+    """Processes."""
+
+    def __call__(self, job: Job[Result_co], indices: Sequence[int], /) -> Iterator[Result_co]:
+        """Yield the results of the units in the order of `indices`."""
+        return run_units(job, indices, workers=self.workers)
 
 
 def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> Iterator[Result_co]:

@@ -1,5 +1,6 @@
 """Image files: format, size and wholeness without decoding; and the pixels, for whoever needs them."""
 
+import math
 import os
 import stat
 import struct
@@ -126,18 +127,18 @@ def decode_rgb(data: bytes, *, at_least: int = DECODED_AT_LEAST) -> NDArray[np.u
     """Decode a JPEG, PNG or WebP, upright as its EXIF says, whatever its colour space.
 
     Args:
-        data: The file, whose size in pixels `passerby.images.inspect_image` has checked.
+        data: The file.
         at_least: Pixels that the short side of a large JPEG keeps.
 
     Returns:
         RGB uint8 (height, width, 3).
 
     Raises:
-        ImageProblem: the pixels cannot be decoded.
+        ImageProblem: the pixels cannot be decoded, or are too many.
     """
     from PIL import ImageOps  # noqa: PLC0415  (slow to load, and most runs decode nothing)
 
-    with _opened(data) as image:
+    with opened(data) as image:
         image.draft("RGB", (at_least, at_least))
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -226,7 +227,7 @@ def _measure_webp(data: bytes) -> tuple[int, int]:
 
 def _decode(data: bytes, info: ImageInfo) -> None:
     size = (info.width, info.height)
-    with _opened(data) as image:
+    with opened(data, max_pixels=max(MAX_PIXELS, math.prod(size))) as image:
         decoded_size = image.size
         if decoded_size == size:
             image.load()
@@ -235,12 +236,24 @@ def _decode(data: bytes, info: ImageInfo) -> None:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator["Image.Image"]:
-    """Open an image with Pillow, and turn what Pillow and its decoders raise on damaged files into `ImageProblem`."""
+def opened(
+    data: bytes, *, formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP"), max_pixels: int = MAX_PIXELS
+) -> Iterator["Image.Image"]:
+    """Open an image with Pillow; no pixel is decoded before its size is held to the limit.
+
+    Raises:
+        ImageProblem: it has too many pixels, or whatever Pillow and its decoders stumble over, in the block too.
+    """
     from PIL import Image  # noqa: PLC0415  (slow to load, and most runs decode nothing)
 
     try:
-        with Image.open(BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+        with Image.open(BytesIO(data), formats=formats) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageProblem(
+                    "too many pixels", f"is {image.width}x{image.height}, more than {max_pixels:,} pixels"
+                )
             yield image
+    except ImageProblem:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise ImageProblem("unreadable", f"cannot be decoded: {error}") from None

@@ -1,8 +1,10 @@
 """What every run leans on: files that appear whole or not at all, and draws that depend on nothing else."""
 
+import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -29,6 +31,10 @@ def create_atomically(path: Path, data: bytes) -> bool:
     return True
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing that tell no file: the disk is full, the user's share of it, or no file may be so large."""
+
+
 @contextmanager
 def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing, and give it that name when the block ends well.
@@ -43,6 +49,7 @@ def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
         FileExistsError: with `is_new`, `path` exists.
+        OSError: the disk is full; the text says which.
     """
     temporary, file = _open_temporary(path)
     try:
@@ -54,19 +61,28 @@ def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
                 path.hardlink_to(temporary)  # unlike a rename, this fails where another was first
             else:
                 temporary.replace(path)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            raise _name_disk(error, path) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
-def remove_stale_temporaries(folder: Path) -> int:
+def remove_stale_temporaries(folder: Path, *, only_of_this_machine: bool = False) -> int:
     """Remove the temporaries in `folder` whose writer is dead, and say how many.
 
-    Files of living writers stay (two runs in one folder, the parts of a Slurm array): they hold the lock. On
-    a file system without locks nothing can be proven dead, so nothing is removed.
+    Files of living writers stay (two runs in one folder): they hold the lock. On a file system without locks
+    nothing can be proven dead, so nothing is removed.
+
+    Args:
+        folder: Where to look; not below it.
+        only_of_this_machine: Leave other machines' alone, whose locks a shared file system may not show.
     """
     removed = 0
-    for path in sorted(folder.glob(f".*{TEMPORARY_SUFFIX}")):
+    writer = f".*.{_machine()}-*" if only_of_this_machine else ".*"
+    for path in sorted(folder.glob(f"{writer}{TEMPORARY_SUFFIX}")):
         # What vanishes meanwhile was finished or removed by another cleaner; what may not be opened is
         # another user's. Opened for writing, because NFS gives exclusive locks to writers only.
         with suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
@@ -92,9 +108,17 @@ def draw(seed: int, key: str, index: int = 0, purpose: str = "") -> int:
     return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
+def _name_disk(error: OSError, path: Path) -> OSError:
+    """Say which file could not be written, on which disk, and what to do."""
+    disk = next(folder for folder in path.resolve().parents if folder.is_mount())
+    usage = shutil.disk_usage(disk)
+    room = f"the disk at {disk} has {usage.free:,} of {usage.total:,} bytes free"
+    return OSError(error.errno, f"{error.strerror} ({room}); make room, and run again to go on", str(path))
+
+
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        temporary = path.with_name(f".{path.name}.{_machine()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
         with suppress(FileExistsError):
             file = temporary.open("xb")
             _lock(file, wait=True)
@@ -102,6 +126,11 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
             if _is_still_at(file, temporary):
                 return temporary, file
             file.close()
+
+
+def _machine() -> str:
+    """Name this machine in 8 characters that may stand in a file name and a glob."""
+    return blake2b(os.uname().nodename.encode(), digest_size=4).hexdigest()
 
 
 def _lock(file: BinaryIO, *, wait: bool) -> bool:

@@ -1,24 +1,28 @@
-"""Folders that lie elsewhere: any place that fsspec reaches, by URL, with patience for a network that fails at times.
+"""Folders that lie elsewhere: any place that fsspec reaches, by URL.
 
 Credentials come from the environment, as the library of each place reads them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
 `AWS_ENDPOINT_URL`, `HF_TOKEN`, …); a URL that holds any is refused, because URLs end up in logs.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+import os
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from fsspec.core import url_to_fs
 
-ATTEMPTS = 6
-"""How often a request is made before its failure is believed."""
+from passerby.network import Retried, naming, retrying
+from passerby.runtime import TEMPORARY_SUFFIX
 
-FIRST_WAIT_SECONDS = 0.2
-"""The wait before the second attempt; each later one is twice as long, so that the last is made after 6 seconds in all."""
+REQUESTS_AT_ONCE = 16
+"""Small requests in flight, of each process: at 50 ms each they are 300 a second, where one by one gives 20."""
+
+PART_BYTES = 16 << 20
+"""Objects of twice this size go to S3 in parts of it; the ETag of such an object depends on where it was cut."""
 
 INSTALL = {
     **{"s3": "passerby[s3]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"},
@@ -27,19 +31,18 @@ INSTALL = {
 """What reaches a place whose library does not come with passerby."""
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}},  # ours are counted and reported, its own are not
+    # our own attempts are counted and reported, the library's are not; and requests at once need a connection each
+    "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}, "max_pool_connections": 2 * REQUESTS_AT_ONCE}},
     "file": {"auto_mkdir": True},
 }
 
-_NETWORK = frozenset({"BotoCoreError", "ClientError", "TransportError", "FSTimeoutError"})
-"""Errors of network libraries (botocore, aiohttp, httpx, fsspec) that are no `OSError`, by name: importing none of them."""
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"})
+"""Places where an upload shows when it is whole; elsewhere a file comes under another name, and is moved."""
 
-_PASSING = frozenset({"HTTPClientError", "ConnectionError", "IncompleteReadError", "ClientPayloadError"}) | _NETWORK - {
-    "BotoCoreError"  # most of these are mistakes of the caller's, such as credentials that are not set
+_READ_ONLY = {
+    **dict.fromkeys(("http", "https"), "nothing can be written there; give a bucket, such as s3://bucket/folder"),
+    "hf": "a run cannot write to the Hub; write to a folder, and hand it on with passerby publish",
 }
-_LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-
-Result = TypeVar("Result")
 
 
 def is_url(location: Path | str) -> bool:
@@ -47,44 +50,26 @@ def is_url(location: Path | str) -> bool:
     return isinstance(location, str) and "://" in location
 
 
-def retrying(call: Callable[[], Result], on_retry: Callable[[Exception], None] = lambda error: None) -> Result:
-    """Make a request, again and again while it fails in passing (503, a connection that drops), at most `ATTEMPTS` times.
+def to_location(text: str) -> Path | str:
+    """Tell a URL from a path, as a user types them: a `Path` would make one slash of two."""
+    return text if is_url(text) else Path(text)
 
-    Args:
-        call: The request; made again from its start.
-        on_retry: Told of each failure after which another attempt is made.
+
+def read_location(location: Path | str) -> bytes:
+    """Read a file, here or at a URL.
+
+    Raises:
+        FileNotFoundError: there is none.
     """
-    for attempt in range(ATTEMPTS - 1):
-        try:
-            return call()
-        except Exception as error:
-            if not _is_passing(error):
-                raise
-            on_retry(error)
-            time.sleep(FIRST_WAIT_SECONDS * 2**attempt)
-    return call()
+    if not is_url(location):
+        return Path(location).read_bytes()
+    folder, _, name = str(location).rpartition("/")
+    return RemoteFolder(folder).read(name)
 
 
-def _is_passing(error: Exception) -> bool:
-    status = _status(error) or _status(error.__cause__)
-    if status is not None:
-        return status in (408, 429) or status >= 500
-    if isinstance(error, OSError):
-        return not isinstance(error, _LASTING)
-    return bool(_names(error) & _PASSING)
-
-
-def _status(error: BaseException | None) -> int | None:
-    """Give the HTTP status that an error of httpx or botocore carries."""
-    response = getattr(error, "response", None)
-    if isinstance(response, Mapping):
-        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    status = getattr(response, "status_code", response)
-    return status if isinstance(status, int) else None
-
-
-def _names(error: Exception) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
+def cache_folder() -> Path:
+    """Say where is kept what can be had again: `$XDG_CACHE_HOME/passerby` or `~/.cache/passerby`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "passerby"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +87,26 @@ class RemoteFolder:
         """Refuse what cannot be reached, at once."""
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if "@" in urlsplit(self.url).netloc:
-            raise ValueError(
-                f"{urlsplit(self.url).scheme}://…@…: a URL must hold no user or password; set the environment"
-            )
+            raise ValueError(f"{self.scheme}://…@…: a URL must hold no user or password; set the environment")
         self.open()
+
+    @property
+    def scheme(self) -> str:
+        """What the URL begins with, such as `s3`."""
+        return urlsplit(self.url).scheme
 
     def open(self) -> tuple[Any, str]:
         """Give fsspec's file system, and the folder's path on it; cheap, for fsspec keeps one for each process."""
-        scheme = urlsplit(self.url).scheme
         try:
-            system, path = url_to_fs(self.url, **_OPTIONS.get(scheme, {}))
+            system, path = url_to_fs(self.url, **_OPTIONS.get(self.scheme, {}))
         except ImportError as error:
-            wanted = INSTALL.get(scheme, f"what fsspec needs for it ({error})")
-            raise ModuleNotFoundError(f"{scheme}:// needs a library that is not here; pip install {wanted}") from None
+            wanted = INSTALL.get(self.scheme, f"what fsspec needs for it ({error})")
+            raise ModuleNotFoundError(
+                f"{self.scheme}:// needs a library that is not here; pip install {wanted}"
+            ) from None
         except ValueError as error:
             raise ValueError(f"{self.url} cannot be reached: {error}") from None
-        if scheme == "s3":
+        if self.scheme == "s3":
             system.retries = 1
         return system, path
 
@@ -128,9 +117,24 @@ class RemoteFolder:
             FileNotFoundError: there is none.
         """
         system, folder = self.open()
+        options = {"max_concurrency": 1} if self.scheme == "s3" else {}  # otherwise it asks for the size first
         with naming(f"{self.url}/{name}"):
-            data: bytes = retrying(lambda: system.cat_file(f"{folder}/{name}", start=start, end=end))
+            data: bytes = retrying(lambda: system.cat_file(f"{folder}/{name}", start=start, end=end, **options))
         return data
+
+    def is_folder(self) -> bool:
+        """Say whether anything lies here."""
+        system, folder = self.open()
+        with naming(self.url):
+            return bool(retrying(lambda: system.isdir(folder)))
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is a file."""
+        try:
+            self.size(name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def size(self, name: str) -> int:
         """Say how many bytes a file has.
@@ -153,7 +157,67 @@ class RemoteFolder:
             retrying(lambda: system.get_file(f"{folder}/{name}", str(path)))
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """List all files, by name relative to the folder, with what the place tells of each (`size`, perhaps `ETag`)."""
+        """List all files but hidden ones, by name relative to the folder, with what is told of each (`size`, perhaps `ETag`)."""
+        return {name: told for name, told in self._all_files().items() if not name.startswith(".") and "/." not in name}
+
+    def upload(self, name: str, path: Path, on_retry: Retried = lambda error: None) -> None:
+        """Bring a file there; whoever sees it sees it whole.
+
+        Raises:
+            OSError: the place does not take it, however often it was tried.
+            ValueError: nothing can be written there.
+        """
+        self.check_writable()
+        system, folder = self.open()
+        target = f"{folder}/{name}"
+        inner, _, last = target.rpartition("/")
+        unfinished = f"{inner}/.{last}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+        def put() -> None:
+            if self.scheme in _OBJECT_STORES:
+                options = {"chunksize": PART_BYTES} if self.scheme == "s3" else {}
+                system.put_file(str(path), target, **options)
+            else:
+                system.put_file(str(path), unfinished)
+                system.mv(unfinished, target)
+
+        with self._writing(name):
+            retrying(put, on_retry)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file unless it is there; false where another was first, as far as the place can tell."""
+        self.check_writable()
+        system, folder = self.open()
+        with self._writing(name):
+            try:
+                retrying(lambda: system.pipe_file(f"{folder}/{name}", data, mode="create"))
+            except FileExistsError:
+                return False
+        return True
+
+    def remove(self, name: str, on_retry: Retried = lambda error: None) -> None:
+        """Remove a file."""
+        system, folder = self.open()
+        with naming(f"{self.url}/{name}"):
+            retrying(lambda: system.rm_file(f"{folder}/{name}"), on_retry)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed writers have left in a place that does not show an upload only when it is whole."""
+        if self.scheme not in _OBJECT_STORES:
+            for name in self._all_files():
+                if name.endswith(TEMPORARY_SUFFIX) and name.rpartition("/")[2].startswith("."):
+                    self.remove(name)
+
+    def check_writable(self) -> None:
+        """Refuse a place that takes no files.
+
+        Raises:
+            ValueError: with what to do instead.
+        """
+        if self.scheme in _READ_ONLY:
+            raise ValueError(f"{self.url}: {_READ_ONLY[self.scheme]}")
+
+    def _all_files(self) -> dict[str, dict[str, Any]]:
         system, folder = self.open()
         system.invalidate_cache()
         with naming(self.url):
@@ -161,23 +225,14 @@ class RemoteFolder:
                 found = retrying(lambda: system.find(folder, detail=True))
             except FileNotFoundError:
                 return {}
+        system.invalidate_cache()  # of millions of objects it would hold each
         start = len(system._strip_protocol(folder)) + 1
-        return {path[start:]: info for path, info in sorted(found.items())}
+        return {path[start:]: told for path, told in sorted(found.items()) if path[start:] and path[-1] != "/"}
 
-
-@contextmanager
-def naming(url: str) -> Iterator[None]:
-    """Turn what libraries raise while they reach `url` into one `OSError` that names it.
-
-    Raises:
-        FileNotFoundError: there is nothing at `url`.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{url} does not exist") from None
-    except Exception as error:
-        if not isinstance(error, OSError) and not _names(error) & _NETWORK:
-            raise
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise (PermissionError if isinstance(error, PermissionError) else OSError)(f"{url}: {reason[0]}") from error
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        with naming(f"{self.url}/{name}"):
+            try:
+                yield
+            except FileNotFoundError:
+                raise OSError("there is no such bucket or folder; make it first") from None

@@ -22,7 +22,7 @@ from passerby.nets.vit import ARCHITECTURES
 from passerby.optim import adamw, decay_groups
 from passerby.tokens import Tokenizer
 from passerby.training.batch import Batch
-from passerby.training.method import encoder_table
+from passerby.training.method import encoder_table, idle_loss
 from pretrain.codebook import codebook_scores
 from pretrain.hiding import Hiding
 from pretrain.image_masking import MaskMode
@@ -175,8 +175,10 @@ class MMET(nn.Module):
         weights = {"contrastive_loss": self.config.contrastive_weight}
         weighted = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
         # Every parameter needs a gradient in every step: see `passerby.training.method.Method`.
-        idle = 0.0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
-        return {"loss": weighted + idle, "loss_components": {name: loss.detach() for name, loss in losses.items()}}
+        return {
+            "loss": weighted + idle_loss(self),
+            "loss_components": {name: loss.detach() for name, loss in losses.items()},
+        }
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Make the codebook."""

@@ -88,9 +88,9 @@ def test_a_row_without_a_person_is_reported(tmp_path):
     ("name", "content", "message"),
     [
         ("table.xlsx", "x", r"'\.xlsx'; allowed are \.csv"),
-        ("table.json", "{", "cannot be parsed"),
+        ("table.json", "{", "is no JSON"),
         ("table.json", "[1]", "not a list of records"),
-        ("table.parquet", "no parquet", "cannot be parsed"),
+        ("table.parquet", "no parquet", "is damaged, or of another kind"),
         ("table.csv", "name,hat\nx,01\n", "no row with a person id"),
     ],
 )

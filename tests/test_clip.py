@@ -276,7 +276,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model folder: it has no open_clip_config\.json"):
         load(tmp_path)
     (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no open_clip configuration: KeyError"):
+    with pytest.raises(ValueError, match="is no open_clip configuration: it has no model_cfg"):
         load(tmp_path)
 
 

@@ -18,7 +18,7 @@ from fake_hub import hub_here
 from publish_samples import make_finegpr, make_people, s3_behind_proxy
 from typer.testing import CliRunner
 
-from passerby import storage
+from passerby import network, storage
 from passerby.cli import publish as publish_command
 from passerby.publish import hub as hub_module
 from passerby.publish import target as target_module
@@ -45,7 +45,7 @@ def root(people, tmp_path_factory):
 def s3(monkeypatch):
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(network, "FIRST_WAIT_SECONDS", 0)
     with s3_behind_proxy(monkeypatch.setenv) as proxy:
         yield proxy
 
@@ -233,7 +233,8 @@ def test_a_bucket_takes_shards_first_and_the_card_last(root, s3):
 
 
 def test_a_large_object_is_known_by_the_etag_of_its_parts(root, s3, monkeypatch):
-    monkeypatch.setattr(target_module, "PART_BYTES", 5 << 20)
+    for module in (storage, target_module):
+        monkeypatch.setattr(module, "PART_BYTES", 5 << 20)
     big = bytes(range(256)) * (13 << 12)  # 13 MiB: parts of 5, 5 and 3
     images = root.parent / "big"
     shutil.copytree(root, images, dirs_exist_ok=True)
@@ -254,7 +255,7 @@ def test_requests_that_fail_in_passing_are_made_again_and_counted(root, s3):
 
 
 def test_a_place_that_keeps_failing_ends_the_run_and_the_next_completes_it(root, s3):
-    s3.fail("503", "PUT", SHARDS[1], times=storage.ATTEMPTS)
+    s3.fail("503", "PUT", SHARDS[1], times=network.ATTEMPTS)
     with pytest.raises(OSError, match=f"s3://bucket/copy/{SHARDS[1]}: .*SlowDown"):
         publish(root, "s3://bucket/copy")
     with pytest.raises(FileNotFoundError, match="no data set: it has no manifest"):
@@ -311,7 +312,7 @@ def test_credentials_reach_no_file_and_no_output(root, s3, tmp_path, monkeypatch
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(network, "FIRST_WAIT_SECONDS", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with hub_here(monkeypatch) as hub:
         yield hub

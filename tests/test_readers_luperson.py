@@ -424,7 +424,7 @@ def test_another_arrow_file_is_named_with_its_columns(tmp_path):
         open_source(tmp_path)
     (tmp_path / "a.arrow").write_bytes(b"ARROW1" + struct.pack("<I", 7))
     containers._arrow_table.cache_clear()
-    with pytest.raises(ValueError, match="is no Arrow file"):
+    with pytest.raises(ValueError, match="is damaged, or of another kind"):
         open_source(tmp_path)
 
 

@@ -9,14 +9,15 @@ import pytest
 from publish_samples import BUCKET, s3_behind_proxy
 from shard_samples import NAMES, edit_manifest, write_all
 
-from passerby import storage
+from passerby import network
+from passerby.network import read_ahead, retrying
 from passerby.publish.hydrate import hydrate
 from passerby.publish.target import FolderTarget, Upload
 from passerby.shards import read
 from passerby.shards.read import ShardDataset
-from passerby.shards.remote import READS_AHEAD, Window, read_ahead
+from passerby.shards.remote import READS_AHEAD, Window
 from passerby.shards.verify import verify
-from passerby.storage import RemoteFolder, retrying
+from passerby.storage import RemoteFolder
 
 URL = f"s3://{BUCKET}/set"
 
@@ -35,7 +36,7 @@ def root(sound, tmp_path):
 def s3(monkeypatch, tmp_path):
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(network, "FIRST_WAIT_SECONDS", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with s3_behind_proxy(monkeypatch.setenv) as proxy:
         yield proxy
@@ -95,7 +96,7 @@ def test_a_window_is_sliced_by_places_in_the_tar():
 
 def test_reading_ahead_keeps_the_order_and_its_bound():
     begun = []
-    results = read_ahead(lambda item: begun.append(item) or item * 2, range(50))
+    results = read_ahead(lambda item: begun.append(item) or item * 2, range(50), at_once=READS_AHEAD)
     assert next(results) == (0, 0)
     assert len(begun) <= READS_AHEAD + 1
     assert list(results) == [(item, item * 2) for item in range(1, 50)]
@@ -144,12 +145,12 @@ def test_workers_find_the_same_at_a_url(set_there):
 
 def test_files_that_are_not_the_manifests_are_noticed(s3, root):
     shutil.copy(root / "meta" / f"{NAMES[0]}.parquet", root / "meta" / f"{NAMES[2]}.parquet")
-    edit_manifest(root, lambda stored: stored["shards"][1].update(size_bytes=5120))
+    edit_manifest(root, lambda stored: stored["shards"][1].update(size_bytes=1 << 30))
     copy_to(URL, root)
     dataset = ShardDataset(URL)
     with pytest.raises(ValueError, match=f"{URL}/meta/{NAMES[2]}.parquet is not the one the manifest knows"):
         dataset[-1]
-    with pytest.raises(ValueError, match=rf"{URL}/data/{NAMES[1]}.tar has \d+ bytes, not 5120"):
+    with pytest.raises(ValueError, match=rf"{URL}/data/{NAMES[1]}.tar has \d+ bytes, not {1 << 30}"):
         dataset[20]
 
 
@@ -182,7 +183,7 @@ class _Error(OSError):
     ],
 )
 def test_only_what_may_pass_is_tried_again(monkeypatch, error, calls):
-    monkeypatch.setattr(storage, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(network, "FIRST_WAIT_SECONDS", 0)
     made, told = [], []
 
     def call():

@@ -171,3 +171,13 @@ def test_draws_are_spread_evenly():
 
 def test_a_key_that_is_no_unicode_can_be_drawn_for():
     assert draw(0, "caf\udce9") != draw(0, "caf\udcea")
+
+
+def test_cleaning_for_this_machine_leaves_what_others_may_be_writing(tmp_path, writer):
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    elsewhere = f".a.0123abcd-89ef0123{TEMPORARY_SUFFIX}"
+    (tmp_path / elsewhere).touch()
+    assert remove_stale_temporaries(tmp_path, only_of_this_machine=True) == 1
+    assert names(tmp_path) == [elsewhere]
+    assert remove_stale_temporaries(tmp_path) == 1

@@ -80,8 +80,8 @@ def build(config, tokenizer, *, generator_seed):
     return BagOfWords(config, tokenizer.size)
 
 
-def job(root, run, *, workers=0, device="cpu", **sections) -> Job:
-    """Six steps an epoch, unless the sections say otherwise."""
+def job(root, run, *, workers=0, device="cpu", module=sys.modules[__name__], **sections) -> Job:
+    """Six steps an epoch, unless the sections say otherwise; `module` has `Config` and `build`."""
     kinds = {"method": Config, "loop": LoopConfig, "data": DataConfig, "augment": Augmentation}
     loop = {"steps": 12, "batch_size": 8, "log_every": 1, "save_every": 5, "validate_every": 6, "warmup_steps": 2}
     table = {
@@ -90,7 +90,6 @@ def job(root, run, *, workers=0, device="cpu", **sections) -> Job:
         "data": {"validation_share": 0.3} | sections.get("data", {}),
         "augment": sections.get("augment", {"flip": 0.5, "crop": "pad", "brightness": 0.2}),
     }
-    module = sys.modules[__name__]
     return build_job(
         "tiny", module, read_sections(kinds, table), root=str(root), run=Path(run), workers=workers, device=device
     )

@@ -14,12 +14,14 @@ from passerby.cli import (
     data,
     embedded,
     evaluate,
+    finalise,
     finegpr_c,
     finetune,
     luperson_t,
     pack,
     parse,
     pi_vl,
+    plan,
     pretrain,
     publish,
     report,
@@ -48,9 +50,11 @@ app.add_typer(trainers, name="pretrain")
 app.add_typer(tuners, name="finetune")
 finegpr_c.register(generators)
 luperson_t.register(generators)
+finalise.register(generators)
 embedded.register(generators)
 synthetic.register(generators)
 pack.register(app)
+plan.register(app)
 data.register(app)
 report.register(app)
 browse.register(app)

@@ -189,15 +189,15 @@ def _excluded_lines(root: Path, result: "Exclusion", *, is_partial: bool) -> Ite
 
 def _read_names(path: Path, column: str) -> frozenset[str]:
     """Read names from a text file, a JSON list, or a column of a Parquet file."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
+    from passerby.untrusted import open_parquet, read_json
 
-        schema = pq.read_schema(path)
-        if column not in schema.names:
-            raise ValueError(f"{path} has no column {column}; it has {', '.join(schema.names)}")
-        names: object = pq.read_table(path, columns=[column])[column].to_pylist()
+    if path.suffix == ".parquet":
+        with open_parquet(path) as file:
+            if column not in file.schema_arrow.names:
+                raise ValueError(f"{path} has no column {column}; it has {', '.join(file.schema_arrow.names)}")
+            names: object = file.read([column])[column].to_pylist()
     elif path.suffix == ".json":
-        names = json.loads(path.read_bytes())
+        names = read_json(path)
     else:
         names = path.read_text("utf-8").split("\n")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

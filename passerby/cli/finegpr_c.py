@@ -1,7 +1,6 @@
 """`gen-captions finegpr-c`: images and attributes in, captioned shards out."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -9,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from passerby.cli.counts import counts_of, counts_text
+from passerby.cli.engines import ActorCpus, ActorGpus, EngineOption, RayAddress, Spread, Units, read_part
+from passerby.cli.places import Staging, open_place
 from passerby.cli.progress import generate_shards, progress
 
 if TYPE_CHECKING:
     from captioning.finegpr_c import Captioner
     from captioning.finegpr_inputs import Inputs, Options
+    from passerby.shards.manifest import Manifest
+    from passerby.shards.output import Output
 
 PROBLEMS_SHOWN = 10
 PROBLEMS_NAME = "problems.txt"
@@ -35,15 +39,25 @@ def register(app: typer.Typer) -> None:
 
 def finegpr_c(
     images: Annotated[
-        Path, typer.Argument(help="FineGPR's image folder (tree or flat), or a text file of image paths.")
+        str, typer.Argument(help="FineGPR's image folder (tree or flat) or its URL; or a text file of image paths.")
     ],
-    attributes: Annotated[Path, typer.Option(help="Attribute table: CSV, Parquet or JSON, values as codes or words.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set; with --text-only, a Parquet file.")],
+    attributes: Annotated[
+        str, typer.Option(help="Attribute table, a file or URL: CSV, Parquet or JSON, values as codes or words.")
+    ],
+    out: Annotated[
+        str, typer.Option(help="Folder of the data set, or a URL (s3://…); with --text-only, a Parquet file.")
+    ],
     threshold: Annotated[
         str, typer.Option("--lambda", help="Mention a value only if its probability is at most this.")
     ],
     seed: Annotated[int, typer.Option(help="Seeds every choice.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    engine: EngineOption = "local",
+    actor_cpus: ActorCpus = 1,
+    actor_gpus: ActorGpus = 0,
+    ray_address: RayAddress = "",
+    units: Units = "",
+    staging: Staging = None,
     shard_size: Annotated[int, typer.Option(min=0, help="Images a shard; 0 aims at 64-256 MB and at 64 shards.")] = 0,
     image_fraction: Annotated[str, typer.Option(help="Share of the images to use, such as 0.5.")] = "1",
     templates: Annotated[Path | None, typer.Option(help="Folder of your own sentence patterns.")] = None,
@@ -75,7 +89,13 @@ def finegpr_c(
     from captioning.finegpr_inputs import Options
     from captioning.refine import parse_threshold
     from passerby.generate import source_name
+    from passerby.storage import is_url, to_location
 
+    spread = Spread(engine, workers, actor_cpus, actor_gpus, ray_address, read_part(units), as_json)
+    if text_only and (spread.part or engine != "local" or is_url(out)):
+        raise ValueError("--text-only writes one file on this machine; leave --engine, --units and URLs away")
+    output = None if text_only else open_place(out, staging)
+    place = to_location(images)
     options = Options(
         threshold=parse_threshold(threshold),
         seed=seed,
@@ -83,27 +103,31 @@ def finegpr_c(
         when_empty=when_empty,
         template_per=template_per,
         viewpoint_bins=viewpoint_bins,
-        source=source or source_name(images, "FineGPR"),
+        source=source or source_name(place, "FineGPR"),
     )
-    inputs, captioner = _prepare(images, attributes, options, templates, probabilities)
+    inputs, captioner = _prepare(place, to_location(attributes), options, templates, probabilities)
     if not as_json:
         _show_inputs(inputs, captioner)
-    if text_only:
-        report = _write_text(inputs, captioner, out, workers)
+    if output is None:
+        counts = _write_text(inputs, captioner, Path(out), workers)
     else:
-        shards = Shards(out, images, shard_size, workers, split, decode, parsing, max_bad)
-        report = _write_shards(inputs, captioner, shards)
-    typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _report_text(report))
+        shards = Shards(output, place, shard_size, split, decode, parsing, max_bad)
+        manifest = _write_shards(inputs, captioner, shards, spread)
+        if manifest is None:
+            return
+        output.finish()
+        counts = counts_of(out, manifest)
+    report = {**counts, "left_out_by_image_fraction": inputs.left_out, "problems": len(inputs.problems)}
+    typer.echo(json.dumps(report, ensure_ascii=False) if as_json else f"\n{counts_text(report)}")
 
 
 @dataclass(frozen=True)
 class Shards:
     """The options that say how shards are written, not what their captions say."""
 
-    out: Path
-    images: Path
+    output: "Output"
+    images: Path | str
     size: int
-    workers: int
     split: str
     is_decoded: bool
     parsing: Path | None
@@ -118,7 +142,11 @@ def _fraction(text: str) -> Fraction:
 
 
 def _prepare(
-    images: Path, attributes: Path, options: "Options", templates: Path | None, probabilities: Path | None
+    images: Path | str,
+    attributes: Path | str,
+    options: "Options",
+    templates: Path | None,
+    probabilities: Path | None,
 ) -> tuple["Inputs", "Captioner"]:
     from captioning.attributes import read_attributes
     from captioning.finegpr_c import Captioner
@@ -166,45 +194,38 @@ def _write_text(inputs: "Inputs", captioner: "Captioner", out: Path, workers: in
         kept, reasons = write_captions(
             inputs.images, captioner, out, workers=workers, on_progress=lambda done: advance(done, total, "")
         )
-    return _report(inputs, out, kept, reasons)
+    quarantined = sum(reasons.values())
+    counts = {"seen": total, "kept": kept, "quarantined": quarantined}
+    return {"out": str(out), **counts, "reasons": dict(sorted(reasons.items()))}
 
 
-def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards) -> dict[str, Any]:
+def _write_shards(inputs: "Inputs", captioner: "Captioner", shards: Shards, spread: Spread) -> "Manifest | None":
     from captioning.finegpr_c import FineGprC
     from passerby.generate import mean_size
+    from passerby.readers.files import ImageFiles
     from passerby.runtime import write_atomically
     from passerby.shards.begin import count_shards
+    from passerby.storage import RemoteFolder
 
-    folder = shards.images if shards.images.is_dir() else shards.images.parent
+    images = shards.images
+    if isinstance(images, str):
+        files = ImageFiles(RemoteFolder(images))
+    else:
+        files = ImageFiles(images if images.is_dir() else images.parent)
     recipe = FineGprC(
-        root=shards.out,
-        folder=folder,
+        root=shards.output.root,
+        files=files,
         inputs=inputs,
         captioner=captioner,
-        units=count_shards(len(inputs.images), mean_size(folder, inputs.images["path"]), shards.size),
+        units=count_shards(len(inputs.images), mean_size(files, inputs.images), shards.size),
         split=shards.split,
         is_decoded=shards.is_decoded,
         parsing=shards.parsing,
     )
-    manifest = generate_shards(recipe, "packing", workers=shards.workers, max_bad=shards.max_bad)
-    if inputs.problems:
-        write_atomically(shards.out / PROBLEMS_NAME, "".join(f"{problem}\n" for problem in inputs.problems).encode())
-    return _report(inputs, shards.out, manifest.kept, manifest.reasons)
 
+    def write_problems() -> None:
+        if inputs.problems:
+            lines = "".join(f"{problem}\n" for problem in inputs.problems)
+            write_atomically(shards.output.root / PROBLEMS_NAME, lines.encode())
 
-def _report(inputs: "Inputs", out: Path, kept: int, reasons: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "out": str(out),
-        "seen": inputs.images.num_rows,
-        "kept": kept,
-        "quarantined": sum(reasons.values()),
-        "reasons": dict(sorted(reasons.items())),
-        "left_out_by_image_fraction": inputs.left_out,
-        "problems": len(inputs.problems),
-    }
-
-
-def _report_text(report: Mapping[str, Any]) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["reasons"].items())
-    counts = f"kept {report['kept']:,} + quarantined {report['quarantined']:,} = seen {report['seen']:,}"
-    return f"\n{counts}{f' ({reasons})' if reasons else ''}\nwritten to {report['out']}"
+    return generate_shards(recipe, "packing", spread, shards.output, max_bad=shards.max_bad, beside=write_problems)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passerby.cli.runs import default_config, read_config, run_to_end
+from passerby.cli.runs import Fsdp, default_config, read_config, run_to_end
 
 if TYPE_CHECKING:
     from passerby.training.run import Job
@@ -71,11 +71,12 @@ def _command(name: str) -> Callable[..., None]:
         resume: Resume = False,
         workers: Workers = 2,
         device: Device = "auto",
+        fsdp: Fsdp = False,
     ) -> None:
         config = config or default_config(out, paper, is_resumed=resume)
         told = [*([f"method.init={init}"] if init else []), *(settings or [])]
         job = build_job(name, root, out, config=config, settings=told, workers=workers, device=device)
-        run_to_end(job, f"finetune {name}", is_resumed=resume)
+        run_to_end(job, f"finetune {name}", is_resumed=resume, is_sharded=fsdp)
 
     return command
 

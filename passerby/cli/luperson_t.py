@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from passerby.cli.clip import Clip, warn_of_the_embedded_model
+from passerby.cli.counts import counts_of, counts_text
+from passerby.cli.engines import ActorCpus, ActorGpus, EngineOption, RayAddress, Spread, Units, read_part
+from passerby.cli.places import Out, Staging, open_place
 from passerby.cli.progress import generate_shards
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from captioning.words import Words
     from passerby.generate import Recipe
     from passerby.shards.manifest import Manifest
+    from passerby.shards.output import Output
 
 REPORT_NAME = "published.json"
 """The comparison with the published data set; `report.json` is what `passerby report` writes."""
@@ -41,9 +45,10 @@ def register(app: typer.Typer) -> None:
 
 
 def luperson_t(
-    out: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    out: Out,
     images: Annotated[
-        Path | None, typer.Argument(help="Person crops: a folder, an LMDB, tars, or UniPT's Arrow files.")
+        str | None,
+        typer.Argument(help="Person crops: a folder or tars, here or at a URL; an LMDB, or UniPT's Arrow files."),
     ] = None,
     from_embeddings: Annotated[
         Path | None,
@@ -91,6 +96,12 @@ def luperson_t(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seeds templates and synonyms.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the model.")] = 1,
+    engine: EngineOption = "local",
+    actor_cpus: ActorCpus = 1,
+    actor_gpus: ActorGpus = 0,
+    ray_address: RayAddress = "",
+    units: Units = "",
+    staging: Staging = None,
     shard_size: Annotated[int, typer.Option(min=0, help="Images a shard; 0 aims at 64-256 MB and at 64 shards.")] = 0,
     split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
     source: Annotated[str, typer.Option(help="Name of the image data set.")] = "",
@@ -101,9 +112,13 @@ def luperson_t(
     from captioning.conquer import MatchOptions
     from captioning.divide import load_phrases
     from captioning.words import Options, Words
+    from passerby.storage import to_location
 
     if (images is None) == (from_embeddings is None):
         raise ValueError("give either IMAGES or --from-embeddings ROOT")
+    spread = Spread(engine, workers, actor_cpus, actor_gpus, ray_address, read_part(units), as_json)
+    output = open_place(out, staging)
+    place = to_location(images) if images else None
     clip = Clip(clip_model, clip_weights, image_mode, device, precision, batch_size)
     scorer = None if from_embeddings else clip.load()
     scale = _logit_scale(logit_scale, scorer)
@@ -115,20 +130,20 @@ def luperson_t(
         is_neutral=neutral,
         use_synonyms=not no_synonyms,
         is_voted=vote == "person_id",
-        source=source or _source_name(images, from_embeddings),
+        source=source or _source_name(place, from_embeddings),
     )
     words = Words(load_phrases(phrases), options, templates, synonyms)
     if phrases or templates or synonyms:
         words.check()
     recipe: Recipe
     if from_embeddings is not None:
-        recipe = _rematch(out, from_embeddings, words, clip)
+        recipe = _rematch(output.root, from_embeddings, words, clip)
     else:
-        assert images is not None
+        assert place is not None
         assert scorer is not None
-        shards = Shards(out, images, kind, names, keep, shard_size, split, batch_size, threads, embeddings)
+        shards = Shards(output.root, place, kind, names, keep, shard_size, split, batch_size, threads, embeddings)
         recipe = _from_images(shards, words, scorer)
-    _run(recipe, workers, max_bad, as_json=as_json)
+    _run(recipe, spread, output, max_bad)
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ class Shards:
     """Where images come from and how shards are cut."""
 
     out: Path
-    images: Path
+    images: Path | str
     kind: Literal["auto", "flat", "tree", "lmdb", "tars", "arrow"]
     names: Path | None
     keep: int | None
@@ -158,7 +173,7 @@ def _logit_scale(text: str, scorer: "Scorer | None") -> float:
         raise ValueError(f"logit scale is {text!r}; give a number such as 100, or 'model'") from None
 
 
-def _source_name(images: Path | None, old_root: Path | None) -> str:
+def _source_name(images: Path | str | None, old_root: Path | None) -> str:
     from passerby.generate import source_name
     from passerby.shards.manifest import read_manifest
 
@@ -220,23 +235,26 @@ def _rematch(out: Path, old_root: Path, words: "Words", clip: Clip) -> "Recipe":
     return Rematch(out, old_root, old, words, features)
 
 
-def _run(recipe: "Recipe", workers: int, max_bad: float, *, as_json: bool) -> None:
+def _run(recipe: "Recipe", spread: Spread, output: "Output", max_bad: float) -> None:
+    manifest = generate_shards(recipe, "matching", spread, output, max_bad=max_bad, beside=lambda: _keep_texts(recipe))
+    if manifest is not None:
+        tell(output, manifest, as_json=spread.as_json)
+
+
+def tell(output: "Output", manifest: "Manifest", *, as_json: bool) -> None:
+    """Compare a data set with the published one, finish it, and say what it holds."""
     from captioning.luperson_report import measure, show
     from passerby.runtime import write_atomically
 
-    manifest = generate_shards(recipe, "matching", workers=workers, max_bad=max_bad)
-    _keep_texts(recipe)
-    report = measure(recipe.root)
-    write_atomically(recipe.root / REPORT_NAME, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
-    counts = _counts(recipe.root, manifest)
+    report = measure(output.root)
+    told = json.dumps(report, indent=2, ensure_ascii=False)
+    write_atomically(output.root / REPORT_NAME, f"{told}\n".encode())
+    output.finish()
+    counts = counts_of(str(output), manifest)
     if as_json:
         typer.echo(json.dumps({**counts, "report": report}, ensure_ascii=False))
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest.reasons.items())
-    typer.echo(show(report))
-    kept, quarantined, seen = (f"{counts[name]:,}" for name in ("kept", "quarantined", "seen"))
-    typer.echo(f"\nkept {kept} + quarantined {quarantined} = seen {seen}{f' ({reasons})' if reasons else ''}")
-    typer.echo(f"written to {recipe.root}")
+    typer.echo(f"{show(report)}\n\n{counts_text(counts)}")
 
 
 def _keep_texts(recipe: "Recipe") -> None:
@@ -248,13 +266,3 @@ def _keep_texts(recipe: "Recipe") -> None:
     if isinstance(recipe, LUPersonT) and recipe.keeps_embeddings:
         texts = Embeddings(prompts_of(recipe.words.bank), recipe.text_features.astype("float16"))
         write_embeddings(embeddings_path(recipe.root, TEXTS), texts, recipe.scorer.identity)
-
-
-def _counts(root: Path, manifest: "Manifest") -> dict[str, Any]:
-    return {
-        "out": str(root),
-        "seen": manifest.seen,
-        "kept": manifest.kept,
-        "quarantined": manifest.quarantined,
-        "reasons": dict(manifest.reasons),
-    }

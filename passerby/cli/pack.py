@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from passerby.cli.engines import ActorCpus, ActorGpus, EngineOption, RayAddress, Spread, Units, read_part
+from passerby.cli.places import Staging, open_place
 from passerby.cli.progress import generate_shards
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def pack(
     dataset: Annotated[str, typer.Argument(help="Its name, such as market1501; a wrong one lists all.")],
     folder: Annotated[Path, typer.Argument(help="Your copy of it, or a folder right above.")],
-    root: Annotated[Path, typer.Argument(help="Folder of the shards.")],
+    root: Annotated[str, typer.Argument(help="Folder of the shards, or a URL, such as s3://bucket/folder.")],
     parsing: Annotated[
         Path | None,
         typer.Option(help="Folder of parsing maps: PATH.png for the image PATH.jpg, classes 0 to 19 or 255."),
@@ -48,6 +50,12 @@ def pack(
         int, typer.Option(min=0, help="Shards of the largest split; 0 aims at 64-256 MB and at 64 shards.")
     ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    engine: EngineOption = "local",
+    actor_cpus: ActorCpus = 1,
+    actor_gpus: ActorGpus = 0,
+    ray_address: RayAddress = "",
+    units: Units = "",
+    staging: Staging = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Stop when more than this share is unreadable.")] = 0.01,
     allow_count_mismatch: Annotated[
         bool, typer.Option("--allow-count-mismatch", help="Take a copy whose counts are not the published ones.")
@@ -61,11 +69,14 @@ def pack(
     from passerby.generate import mean_size
     from passerby.pack.maps import Maps, find_maps
     from passerby.pack.pack import Pack, hold_out, images_by_split
+    from passerby.readers.files import ImageFiles
     from passerby.readers.official import check_counts
     from passerby.readers.reid import read_dataset
     from passerby.shards.begin import count_shards_by_split
     from passerby.shards.splits import read_splits
 
+    part = read_part(units)
+    output = open_place(root, staging)
     inputs = read_dataset(dataset, folder, allow_missing=allow_missing)
     if inputs.facts.notice:
         typer.echo(f"notice: {inputs.facts.notice}", err=True)
@@ -74,11 +85,15 @@ def pack(
     maps = Maps(()) if parsing is None else find_maps(inputs.root, parsing, inputs.table, workers=workers)
     for warning in (*differences, *_warn_of_maps(maps)):
         typer.echo(f"warning: {warning}", err=True)
-    size = mean_size(inputs.root, inputs.table["path"])
+    size = mean_size(ImageFiles(inputs.root), inputs.table)
     splits = count_shards_by_split(images_by_split(inputs.table), size, shards)
-    recipe = Pack(root, dataset, inputs, splits, seed, parsing, maps.splits)
-    manifest = generate_shards(recipe, "packing", workers=workers, max_bad=max_bad)
-    found = {name: dict(split.counts) for name, split in read_splits(root, manifest).items()}
+    recipe = Pack(output.root, dataset, inputs, splits, seed, parsing, maps.splits)
+    spread = Spread(engine, workers, actor_cpus, actor_gpus, ray_address, part, as_json)
+    manifest = generate_shards(recipe, "packing", spread, output, max_bad=max_bad)
+    if manifest is None:
+        return
+    found = {name: dict(split.counts) for name, split in read_splits(output.root, manifest).items()}
+    output.finish()
     report = _report(root, inputs, found, dict(manifest.reasons))
     typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _report_text(report))
 
@@ -93,10 +108,10 @@ def _warn_of_maps(maps: "Maps") -> list[str]:
 
 
 def _report(
-    root: Path, inputs: "ReidInputs", splits: dict[str, dict[str, int]], reasons: dict[str, int]
+    root: str, inputs: "ReidInputs", splits: dict[str, dict[str, int]], reasons: dict[str, int]
 ) -> dict[str, Any]:
     return {
-        "out": str(root),
+        "out": root,
         "title": inputs.facts.title,
         "splits": splits,
         "dropped": dict(inputs.dropped),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passerby.cli.finetune import Device, Out, Resume, Root, Settings, Workers
-from passerby.cli.runs import default_config, read_config, run_to_end
+from passerby.cli.runs import Fsdp, default_config, read_config, run_to_end
 
 if TYPE_CHECKING:
     from finetune.stages import Stages
@@ -45,6 +45,7 @@ def pi_vl(
     resume: Resume = False,
     workers: Workers = 2,
     device: Device = "auto",
+    fsdp: Fsdp = False,
 ) -> None:
     """Fine-tune CLIP by sentences about people and about their parts (CLIP-ReID and pi-VL), in two stages.
 
@@ -65,13 +66,15 @@ def pi_vl(
     from passerby.training.run import check_folder
 
     with join_ranks(device) as ranks:
+        if fsdp:
+            ranks.check_several()  # before hours of prompts
         check_folder(stages.encoder, is_resumed=resume)
         ranks.wait()  # before one of them writes into the folder
         if not stages.has_prompts:
             run_to_end(stages.prompts, f"finetune {NAME}, prompts", is_resumed=True)
             ranks.wait()  # until the first has written them
             resume = True  # the folder has been begun
-        run_to_end(stages.encoder, f"finetune {NAME}", is_resumed=resume)
+        run_to_end(stages.encoder, f"finetune {NAME}", is_resumed=resume, is_sharded=fsdp)
 
 
 def build_stages(root: str, out: Path, *, config: str, settings: list[str], workers: int, device: str) -> "Stages":

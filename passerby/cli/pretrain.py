@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passerby.cli.runs import default_config, read_config, run_to_end
+from passerby.cli.runs import Fsdp, default_config, read_config, run_to_end
 
 if TYPE_CHECKING:
     from passerby.training.run import Job
@@ -49,10 +49,11 @@ def _command(name: str) -> Callable[..., None]:
         resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out was interrupted.")] = False,
         workers: Annotated[int, typer.Option(min=0, help="Processes that read, for each GPU.")] = 2,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+        fsdp: Fsdp = False,
     ) -> None:
         config = config or default_config(out, f"{name}-paper", is_resumed=resume)
         job = build_job(name, root, out, config=config, settings=settings or [], workers=workers, device=device)
-        run_to_end(job, f"pretrain {name}", is_resumed=resume)
+        run_to_end(job, f"pretrain {name}", is_resumed=resume, is_sharded=fsdp)
 
     return command
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from passerby.cli.engines import Spread
     from passerby.generate import Recipe
     from passerby.shards.manifest import Manifest
+    from passerby.shards.output import Output
 
 LINE_EVERY_SECONDS = 60.0
 Advance = Callable[[int, int, str], None]
@@ -24,19 +26,37 @@ def progress(what: str, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-def generate_shards(recipe: "Recipe", what: str, *, workers: int, max_bad: float) -> "Manifest":
-    """Make a recipe's data set (see `passerby.generate.generate`) and show how it goes."""
-    from passerby.generate import generate
+def generate_shards(
+    recipe: "Recipe",
+    what: str,
+    spread: "Spread",
+    output: "Output",
+    *,
+    max_bad: float,
+    beside: Callable[[], None] = lambda: None,
+) -> "Manifest | None":
+    """Make a recipe's data set (see `passerby.generate.generate`) and show how it goes; `output` is left to be finished.
 
+    Returns:
+        The manifest; `None` where only a part of the data set was to be made, which is told here.
+    """
+    from passerby.generate import Progress, generate
+    from passerby.parts import generate_part
+    from passerby.shards.write import shard_names
+
+    engine = spread.build_engine(recipe.root, shard_names(recipe.splits))
     with progress(what, "shards") as advance:
-        return generate(
-            recipe,
-            workers=workers,
-            max_bad=max_bad,
-            on_progress=lambda now: advance(
-                now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined"
-            ),
+
+        def show(now: Progress) -> None:
+            advance(now.units_done, now.units, f"{now.kept:,} kept, {now.quarantined:,} quarantined")
+
+        if spread.part is None:
+            return generate(recipe, engine=engine, max_bad=max_bad, output=output, beside=beside, on_progress=show)
+        records = generate_part(
+            recipe, spread.part, output, engine=engine, max_bad=max_bad, beside=beside, on_progress=show
         )
+    spread.tell_part(str(output), records)
+    return None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +11,15 @@ from passerby.cli.progress import progress
 
 if TYPE_CHECKING:
     from passerby.config import Table
-    from passerby.training.loop import Progress
+    from passerby.training.clock import Progress
     from passerby.training.run import Job
+
+Fsdp = Annotated[
+    bool,
+    typer.Option(
+        "--fsdp", help="Share weights, gradients and optimizer among the ranks (FSDP2), for what fits no GPU."
+    ),
+]
 
 STOPPED = 75
 """Exit code of a run that SIGTERM ended early: EX_TEMPFAIL, try again with --resume."""
@@ -57,7 +64,7 @@ def find_config(name: str) -> Path:
     raise FileNotFoundError(f"there is no file and no preset {name}; presets are {', '.join(presets)}")
 
 
-def run_to_end(job: "Job[Any]", title: str, *, is_resumed: bool) -> None:
+def run_to_end(job: "Job[Any]", title: str, *, is_resumed: bool, is_sharded: bool = False) -> None:
     """Train, tell how it goes, and end the program with `STOPPED` where SIGTERM came first."""
     from passerby.training.run import train
 
@@ -65,6 +72,7 @@ def run_to_end(job: "Job[Any]", title: str, *, is_resumed: bool) -> None:
         is_finished = train(
             job,
             is_resumed=is_resumed,
+            is_sharded=is_sharded,
             on_progress=lambda now: advance(now.step, now.steps, _describe(now)),
             on_note=lambda text: typer.echo(text, err=True),
         )

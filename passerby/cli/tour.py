@@ -46,9 +46,9 @@ def demo(
     _step(f"gen-captions synthetic {people} --identities {identities} --images-per-identity {images_per_identity}")
     synthetic.synthetic(people, identities, images_per_identity, seed, workers)
     _step(f"gen-captions finegpr-c {images} --attributes {attributes} --out {finegpr} --lambda 0.8")
-    finegpr_c.finegpr_c(images, attributes, finegpr, "0.8", seed, workers, parsing=people / "parsing")
+    finegpr_c.finegpr_c(str(images), str(attributes), str(finegpr), "0.8", seed, workers, parsing=people / "parsing")
     _step(f"gen-captions luperson-t {images} --out {luperson} --clip-model embedded")
-    luperson_t.luperson_t(luperson, images, clip_model="embedded", seed=seed)
+    luperson_t.luperson_t(str(luperson), str(images), clip_model="embedded", seed=seed)
     for root in (finegpr, luperson):
         _step(f"passerby verify {root}")
         data.verify(str(root), workers)

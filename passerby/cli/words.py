@@ -149,6 +149,7 @@ def rerender(
 ) -> None:
     """Write new captions from stored attributes; no image is decoded, no model loaded. What is not given stays as it was."""
     from captioning.rerender import Rerender
+    from passerby.engine import LocalEngine
     from passerby.generate import generate
     from passerby.shards.manifest import read_manifest
 
@@ -167,7 +168,7 @@ def rerender(
     with progress("rendering", "shards") as advance:
         manifest = generate(
             recipe,
-            workers=workers,
+            engine=LocalEngine(workers),
             max_bad=1,
             on_progress=lambda now: advance(now.units_done, now.units, f"{now.kept:,} kept"),
         )

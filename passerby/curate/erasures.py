@@ -15,6 +15,7 @@ from pathlib import Path
 
 from passerby.runtime import write_atomically
 from passerby.shards.begin import ERASURES_NAME
+from passerby.untrusted import parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,8 @@ def read_erasures(root: Path) -> list[Erasure]:
         return []
     names = {field.name for field in fields(Erasure)}
     found = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        try:
-            stored = json.loads(line)
-        except ValueError:
-            stored = None
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        stored = parse_json(line, f"{path}, line {number}:")
         if not isinstance(stored, dict) or stored.keys() != names:
             raise ValueError(f"{path}, line {number}: is no removal; it has the fields {sorted(names)}")
         found.append(Erasure(**stored))

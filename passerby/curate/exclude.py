@@ -28,6 +28,7 @@ from passerby.shards.begin import CONFIG_NAME, ERASURES_NAME
 from passerby.shards.copy import Part, copy_tar, moved_rows, reject, tar_size, write_rows
 from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import MANIFEST_NAME, QUARANTINE_NAME, Manifest, finalise, hash_table, read_manifest
+from passerby.shards.table import open_table
 from passerby.shards.write import meta_path, read_footer, tar_path
 
 ERASED = "erased"
@@ -141,7 +142,7 @@ def _read_identities(root: Path, manifest: Manifest, *, has_people: bool) -> pa.
     columns = ["key", "sha256", *(["person_id"] if has_people else [])]
     tables = []
     for record in manifest.shards:
-        with pq.ParquetFile(meta_path(root, record.name)) as file:
+        with open_table(meta_path(root, record.name)) as file:
             if has_people and "person_id" not in file.schema_arrow.names:
                 raise ValueError(f"{root} has no person_id; name the samples to remove by their keys")
             tables.append(file.read(columns))
@@ -199,7 +200,7 @@ def _agree(root: Path, manifest: Manifest, log: Sequence[Erasure], on_progress: 
 def _erase_from_shard(root: Path, name: str, erased: Collection[str]) -> None:
     """Rewrite tar, table and embeddings of a shard without the erased rows, if it has any."""
     before = read_footer(meta_path(root, name))
-    with pq.ParquetFile(meta_path(root, name)) as file:
+    with open_table(meta_path(root, name)) as file:
         rows = file.read()
     is_erased = _are_erased(rows["key"], erased)
     if not is_erased.any():

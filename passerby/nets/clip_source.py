@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeAlias, cast
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import huggingface_hub
 import open_clip
-from safetensors import SafetensorError
 
 import passerby.nets.tower  # noqa: F401  (makes timm know the tower that the embedded model's configuration names)
+from passerby.tensors import DAMAGE
+from passerby.untrusted import read_json
 
 ClipModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
 
@@ -35,19 +35,8 @@ _MODEL_FILES = (".json", ".safetensors", ".bin", ".pth", ".pt", ".gz", ".txt")
 """Files of a model folder that decide what it says: config, weights, vocabulary."""
 _NO_MODEL_FILES = ("metrics.json",)
 """Files beside them that do not: scoring a model again makes no other model of it."""
-_UNUSABLE = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    SafetensorError,
-    StopIteration,
-    TypeError,
-    UnpicklingError,
-    ValueError,
-)
-"""What open_clip, torch and safetensors raise on weights that are damaged, unsafe or another architecture's."""
+_UNUSABLE = (*DAMAGE, StopIteration)
+"""What open_clip raises besides, on weights of another architecture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +151,10 @@ def _find_folder(name: str, folder: Path) -> ClipSource:
     file = folder / _CONFIG_NAME
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is no model folder: it has no {file.name}")
-    try:
-        config = json.loads(file.read_bytes())["model_cfg"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{file} is no open_clip configuration: {error!r}") from error
+    stored = read_json(file)
+    config = stored.get("model_cfg") if isinstance(stored, dict) else None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is no open_clip configuration: it has no model_cfg")
     files = sorted(
         path
         for path in folder.iterdir()

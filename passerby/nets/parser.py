@@ -79,7 +79,7 @@ def read_parts_table(path: Path) -> dict[str, str]:
     """
     try:
         stored = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  (strings only: no is no)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(stored, dict) or not all(isinstance(part, str) for part in stored.values()):
         raise ValueError(f"{path} is no table of labels; a line reads LABEL: PART, such as bag: background")

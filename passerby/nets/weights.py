@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import huggingface_hub
-import torch
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from passerby.tensors import read_pickled, read_safetensors
 
 HUB = "hub:"
 """Begins the name of a repository of the Hugging Face hub."""
@@ -34,14 +31,9 @@ def read_weights(source: str) -> dict[str, Tensor]:
         OSError: the hub does not answer, or has no such repository.
     """
     path = _find(source)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # whose text advises to load it all the same
-        raise ValueError(f"{path} holds no weights, or is damaged, or holds more than data") from None
-    except (RuntimeError, EOFError, SafetensorError) as error:
-        raise ValueError(f"{path} holds no weights, or is damaged: {str(error).splitlines()[0]}") from None
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    loaded = read_pickled(path, otherwise="holds no weights, or is damaged")
     for wrapper in WRAPPERS:
         loaded = loaded.get(wrapper, loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):

@@ -6,16 +6,14 @@ Every map is looked at before a run begins, so that the one that does not fit is
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from passerby.engine import run_units
-from passerby.images import ImageProblem, read_image
+from passerby.images import ImageProblem, opened, read_image
 
 MEMBER = "parsing.png"
 CLASSES = 20
@@ -121,13 +119,10 @@ def _decode(path: Path) -> np.ndarray:
     data, info = read_image(path)
     if info.extension != "png":
         raise ImageProblem("unsupported format", f"is a {info.extension}, which changes classes")
-    try:
-        with Image.open(BytesIO(data), formats=("PNG",)) as picture:
-            if picture.mode not in ("P", "L"):
-                raise ImageProblem("unsupported format", f"is of mode {picture.mode}; it must be P or L")
-            return np.asarray(picture)
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ImageProblem("unreadable", f"cannot be decoded: {error}") from None
+    with opened(data, formats=("PNG",)) as picture:
+        if picture.mode not in ("P", "L"):
+            raise ImageProblem("unsupported format", f"is of mode {picture.mode}; it must be P or L")
+        return np.asarray(picture)
 
 
 def _require(parsing: Path, lacking: Sequence[str]) -> None:

@@ -9,10 +9,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from passerby.publish.target import CLOSING, Done, Retried, Upload
+from passerby.network import Retried, naming, retrying
+from passerby.publish.target import CLOSING, Done, Upload
 from passerby.shards.manifest import MANIFEST_NAME
 from passerby.shards.sums import hash_file
-from passerby.storage import naming, retrying
 
 FILES_A_COMMIT = 100
 """As the Hub advises: a larger commit may time out, and a killed run repeats one commit at most."""

@@ -13,13 +13,11 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
 from passerby.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
 from passerby.shards.sums import FULL, SUMS_NAME, hash_file, is_inside, read_sums
-from passerby.shards.table import TEXT_MEMBERS, hash_column, layout_of, text_members
+from passerby.shards.table import TEXT_MEMBERS, hash_column, layout_of, open_table, text_members
 from passerby.shards.tar import TarWriter
 from passerby.shards.verify import Problem
 from passerby.shards.write import meta_path, tar_path
@@ -91,7 +89,7 @@ class Hydration:
 
     def _samples(self, index: int, missing: list[Missing]) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
         """Yield key and members of each sample; note what cannot be had in `missing`."""
-        with pq.ParquetFile(meta_path(self.out, self.manifest.shards[index].name)) as table:
+        with open_table(meta_path(self.out, self.manifest.shards[index].name)) as table:
             fields, names = layout_of(table.schema_arrow)
             for row in (row for batch in table.iter_batches(_ROWS_A_BATCH) for row in batch.to_pylist()):
                 if row["status"] != "kept":
@@ -231,7 +229,8 @@ def _fetch(source: RemoteFolder, name: str, sha256: str, out: Path) -> None:
 def _check_members(out: Path, manifest: Manifest, folders: Mapping[str, Path]) -> None:
     """Refuse to begin where a kind of member has no folder to come from."""
     for record in manifest.shards:
-        names = layout_of(pq.read_schema(meta_path(out, record.name)))[1]
+        with open_table(meta_path(out, record.name)) as table:
+            names = layout_of(table.schema_arrow)[1]
         if lacking := [name for name in names if name not in (*folders, *TEXT_MEMBERS)]:
             advice = "give --parsing FOLDER" if lacking == [PARSING] else "they have no folder to come from"
             raise ValueError(f"the samples of {record.name} have {', '.join(lacking)}: {advice}")

@@ -9,17 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from passerby.network import Retried, naming, retrying
 from passerby.shards.manifest import MANIFEST_NAME
 from passerby.shards.sums import hash_file
-from passerby.storage import RemoteFolder, naming, retrying
+from passerby.storage import PART_BYTES, RemoteFolder
 
 CLOSING = ("croissant.json", MANIFEST_NAME, "README.md")
 """What goes last, in this order: a copy without manifest is no data set, so nobody takes half of one for the whole."""
 
-PART_BYTES = 16 << 20
-"""Objects of twice this size go to S3 in parts of it; the ETag of such an object depends on where it was cut."""
-
-Retried = Callable[[Exception], None]
 Done = Callable[["Upload"], None]
 
 
@@ -84,7 +81,7 @@ class FolderTarget:
         """
         last = [upload for upload in uploads if upload.name in CLOSING]
         if MANIFEST_NAME in self._found and any(upload.name == MANIFEST_NAME for upload in uploads):
-            self._remove(MANIFEST_NAME, on_retry)
+            self.folder.remove(MANIFEST_NAME, on_retry)
         with ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(self._put, each, on_retry) for each in uploads if each not in last]
             try:
@@ -96,19 +93,8 @@ class FolderTarget:
             on_done(self._put(upload, on_retry))
 
     def _put(self, upload: Upload, on_retry: Retried) -> Upload:
-        system, folder = self.folder.open()
-        options = {"chunksize": PART_BYTES} if _is_s3(self.folder) else {}
-        with naming(f"{self.folder.url}/{upload.name}"):
-            try:
-                retrying(lambda: system.put_file(str(upload.path), f"{folder}/{upload.name}", **options), on_retry)
-            except FileNotFoundError:
-                raise OSError("there is no such bucket or folder; make it first") from None
+        self.folder.upload(upload.name, upload.path, on_retry)
         return upload
-
-    def _remove(self, name: str, on_retry: Retried) -> None:
-        system, folder = self.folder.open()
-        with naming(f"{self.folder.url}/{name}"):
-            retrying(lambda: system.rm_file(f"{folder}/{name}"), on_retry)
 
     def _digest(self, name: str) -> str:
         system, folder = self.folder.open()
@@ -119,10 +105,6 @@ class FolderTarget:
 
         with naming(f"{self.folder.url}/{name}"):
             return retrying(digest)
-
-
-def _is_s3(folder: RemoteFolder) -> bool:
-    return folder.url.startswith("s3://")
 
 
 def _etag(path: Path) -> str:

@@ -4,7 +4,6 @@ Every reader gives tables with one row an image: `key` (a path where there is no
 `person_id` ("" where unknown), perhaps `split`, `sha256`, `width`, `height`, and whatever else is known, each in its column.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from passerby.readers.caption_tars import image_facts, read_samples
 from passerby.readers.inputs import NAME_PATTERN
+from passerby.untrusted import map_arrow, naming_damage, open_parquet, read_json
 
 Kind = Literal["webdataset", "parquet", "arrow", "json", "lines"]
 
@@ -112,14 +111,15 @@ def one_row_an_image(table: pa.Table, path: Path) -> pa.Table:
         wanted = "captions (captions, caption)" if captions is None else f"image names ({', '.join(_PATHS)})"
         raise ValueError(f"{path} has no column of {wanted}; it has {', '.join(names)}")
     numbered = sorted((name for name in names if _NUMBERED.fullmatch(name)), key=lambda name: int(name[8:]))
-    lists = table[captions] if pa.types.is_list(table[captions].type) else _as_lists(table, [captions, *numbered])
-    keys = table[key].cast(pa.string())
     people = next((name for name in _PEOPLE if name in names), None)
-    columns = {
-        "key": keys,
-        "captions": lists,
-        "person_id": pc.fill_null(table[people].cast(pa.string()), "") if people else _people_in(keys),
-    }
+    with naming_damage(path):  # of types that are no text and cannot be made one
+        lists = table[captions] if pa.types.is_list(table[captions].type) else _as_lists(table, [captions, *numbered])
+        keys = table[key].cast(pa.string())
+        columns = {
+            "key": keys,
+            "captions": lists.cast(pa.list_(pa.string())),
+            "person_id": pc.fill_null(table[people].cast(pa.string()), "") if people else _people_in(keys),
+        }
     taken = {key, captions, people, *numbered, *columns}
     others = {name: table[name] for name in names if name not in taken and _is_as_named(name, table[name].type)}
     return pa.table({**columns, **others})
@@ -147,16 +147,13 @@ def _from_rows(path: Path, rows: list[Mapping[str, Any]]) -> pa.Table:
         values = [row.get(name) for row in rows]
         try:
             columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             columns[name] = pa.array([None if value is None else str(value) for value in values])
     return one_row_an_image(pa.table(columns), path)
 
 
 def _read_list(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise ValueError(f"{path} holds {type(entries).__name__}; a list of {{captions, file_path, id, split}} is read")
     for number, entry in enumerate(entries):
@@ -188,17 +185,14 @@ def _pairs(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _read_columns(path: Path, kind: Kind) -> Iterator[pa.Table]:
-    try:
-        if kind == "parquet":
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH_ROWS):
-                    yield pa.Table.from_batches([batch])
-        else:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            for start in range(0, len(table), BATCH_ROWS):
-                yield table.slice(start, BATCH_ROWS)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read as {kind}: {error}") from None
+    if kind == "parquet":
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield pa.Table.from_batches([batch])
+    else:
+        table = map_arrow(path)
+        for start in range(0, len(table), BATCH_ROWS):
+            yield table.slice(start, BATCH_ROWS)
 
 
 def _with_image_facts(table: pa.Table) -> pa.Table:

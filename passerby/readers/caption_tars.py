@@ -1,15 +1,15 @@
 """Captioned images in WebDataset tars of any maker, one after the other, each with what its image's bytes say."""
 
 import hashlib
-import json
-import tarfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from passerby.images import MAX_BYTES, ImageProblem, inspect_image
 from passerby.readers.inputs import IMAGE_SUFFIXES
-from passerby.sample import printable
+from passerby.readers.tar_members import walk_members
+from passerby.untrusted import parse_json
 
 
 def read_samples(path: Path) -> Iterator[dict[str, Any]]:
@@ -22,23 +22,17 @@ def read_samples(path: Path) -> Iterator[dict[str, Any]]:
         ValueError: the tar is compressed or damaged, or a text is no UTF-8 or a `.json` no object.
     """
     key, row = "", dict[str, Any]()
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                tar.members = []  # type: ignore[attr-defined]  # the library would keep them all
-                content = tar.extractfile(member)
-                if content is None:
-                    continue
-                folder, _, name = printable(member.name).removeprefix("./").rpartition("/")
-                stem, _, extension = name.partition(".")
-                this = f"{folder}/{stem}" if folder else stem
-                if this != key and row:
-                    yield _finished(key, row)
-                    row = {}
-                key = this
-                _take(row, f".{extension.lower()}", content, f"{path}: {member.name}")
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} cannot be read as a plain tar ({error}); fetch it again, or unpack it") from error
+    with path.open("rb") as headers, path.open("rb", buffering=0) as contents:
+        for member in walk_members(headers, str(path)):
+            folder, _, name = member.name.removeprefix("./").rpartition("/")
+            stem, _, extension = name.partition(".")
+            this = f"{folder}/{stem}" if folder else stem
+            if this != key and row:
+                yield _finished(key, row)
+                row = {}
+            key = this
+            content = os.pread(contents.fileno(), min(member.size, MAX_BYTES), member.offset)
+            _take(row, f".{extension.lower()}", content, f"{path}: {member.name}")
     if row:
         yield _finished(key, row)
 
@@ -53,17 +47,17 @@ def image_facts(data: bytes) -> dict[str, Any]:
     return {**facts, "width": info.width, "height": info.height}
 
 
-def _take(row: dict[str, Any], extension: str, content: IO[bytes], place: str) -> None:
+def _take(row: dict[str, Any], extension: str, content: bytes, place: str) -> None:
     try:
         if extension == ".txt":
-            row["txt"] = content.read().decode().strip()
+            row["txt"] = content.decode().strip()
         elif extension == ".json":
-            fields = json.loads(content.read())
+            fields = parse_json(content, "it")
             if not isinstance(fields, dict):
                 raise ValueError(f"it holds {type(fields).__name__}, not an object")
             row["json"] = fields
         elif extension in IMAGE_SUFFIXES:
-            row["image"] = image_facts(content.read(MAX_BYTES))
+            row["image"] = image_facts(content)
     except ValueError as error:
         raise ValueError(f"{place} cannot be read: {error}") from None
 

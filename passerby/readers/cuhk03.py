@@ -6,6 +6,7 @@
 Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017).
 """
 
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +49,19 @@ _NAMING = Naming(r"^(?P<person_id>[0-9]{4})_c(?P<camera_id>[12])(?:_[0-9]+)?\.",
 _CUT_PATTERN = r"^[1-9][0-9]*_[0-9]{3}_(?P<camera_id>[12])_[0-9]{2}\."
 """The first number is one of five pairs of cameras and no camera: the third says which of the two."""
 _INDICES = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
+
+_DAMAGE = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What scipy raises on a damaged file: an `UnboundLocalError` is a NameError."""
 
 
 def read_cuhk03(folder: Path, *, cut: Cut, allow_missing: bool = False) -> ReidInputs:
@@ -114,8 +128,10 @@ def _load(path: Path) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
         names = [str(cell[0]) for cell in content["filelist"].ravel()]
         labels = content["labels"].ravel().astype(int)
         places = {split: content[name].ravel().astype(int) - 1 for split, name in _INDICES.items()}
-    except (MatReadError, NotImplementedError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not the file of CUHK03's new protocol: {error}") from None
+    except (MatReadError, *_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the file system, and no damage
+            raise
+        raise ValueError(f"{path} is not the file of CUHK03's new protocol: {error or type(error).__name__}") from None
     order = np.concatenate(list(places.values()))
     if len(labels) != len(names) or len(order) == 0 or order.min() < 0 or order.max() >= len(names):
         raise ValueError(f"{path} points outside its own list of {len(names):,} names; download it again")

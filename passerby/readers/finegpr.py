@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from passerby.readers.inputs import IMAGE_SUFFIXES, stem_keys, walk_images
 from passerby.readers.official import Counts, Facts, ReidInputs, build_reid_table, parse_names
+from passerby.readers.remote import images_among, list_remote
+from passerby.storage import RemoteFolder
 
 CODES = {"camera_id": 36, "weather_id": 7, "illumination_id": 7, "scene_id": 9}
 """Number of codes of each field of a name; codes count from 1."""
@@ -58,22 +60,24 @@ def camera_view(camera_id: int, bins: ViewpointBins = "cardinal") -> str:
     return ("front", "right", "back", "left")[(camera_angle(camera_id) - start) % 360 // 90]
 
 
-def list_images(source: Path) -> pa.Table:
+def list_images(source: Path | str) -> pa.Table:
     """List FineGPR images as a table sorted by key, with what their names say.
 
     Args:
-        source: A folder, searched at any depth, or a text file with one path a line, relative to the file's folder.
+        source: A folder, searched at any depth, or its URL; or a text file with one path a line, relative to the file's folder.
 
     Returns:
         Columns `key` and `path` (relative to the folder), `person_id` (four digits or more; "" where the name does not
         parse), and `camera_id`, `weather_id`, `illumination_id`, `scene_id` (int16, 1-based as written; −1 where the name
-        does not parse). Codes are not checked here: a code out of range stays as written, for the caller to report.
+        does not parse); of a URL, `size_bytes` too. Codes are not checked here: a code out of range stays as written, for
+        the caller to report.
 
     Raises:
         FileNotFoundError: `source` does not exist.
         ValueError: no image was found.
     """
-    paths = pa.array(_paths(source), pa.string())
+    sizes = None if isinstance(source, Path) else images_among(list_remote(RemoteFolder(source)))
+    paths = pa.array(_paths(source) if isinstance(source, Path) else sizes, pa.string())
     if len(paths) == 0:
         raise ValueError(f"{source} holds no image; allowed are files ending in {', '.join(IMAGE_SUFFIXES)}")
     stems = pc.replace_substring_regex(paths, pattern=r"^.*/|\.[^./]*$", replacement="")
@@ -84,6 +88,8 @@ def list_images(source: Path) -> pa.Table:
     for name in CODES:
         columns[name] = pc.fill_null(pc.struct_field(fields, name).cast(pa.int16()), -1)
     columns["key"] = stem_keys(paths, stems, pc.fill_null(pc.equal(pc.struct_field(fields, "rest"), ""), False))
+    if sizes is not None:
+        columns["size_bytes"] = pa.array(sizes.values(), pa.int64())
     table = pa.table(columns)
     return table.take(pc.sort_indices(table, sort_keys=[("key", "ascending"), ("path", "ascending")]))
 

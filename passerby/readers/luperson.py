@@ -1,15 +1,15 @@
-"""LUPerson, or any folder of person crops, however it lies on disk: five kinds, found by looking.
+"""LUPerson, or any folder of person crops, however it lies on disk or, but for the last two, at a URL: five kinds.
 
 flat     IMAGES/*.jpg, with or without a list of names, such as the quality-sorted `CFS_list.pkl` of TransReID-SSL
 tree     COUNTRY/CITY/VIDEO/00000012_0003.jpg at any depth, as LUPerson's own scripts make it
-lmdb     `data.mdb` with `keys.pkl`, values are encoded images
 tars     WebDataset shards, ours or others'
+lmdb     `data.mdb` with `keys.pkl`, values are encoded images
 arrow    `LUPerson_train.arrow`, as UniPT publishes LUPerson-T
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.images import read_file
-from passerby.readers.containers import ArrowSource, LmdbSource, TarSource, open_arrow, open_lmdb, open_tars
-from passerby.readers.inputs import IMAGE_SUFFIXES, build_inputs, walk_images
+from passerby.readers.containers import ArrowSource, LmdbSource, open_arrow, open_lmdb
+from passerby.readers.files import Content, FolderSource, ImageFiles, check_unlisted, open_files
+from passerby.readers.inputs import IMAGE_SUFFIXES, walk_images
+from passerby.readers.remote import open_remote
+from passerby.readers.tars import RemoteTarSource, TarSource, open_tars
 from passerby.readers.unpickle import load_plain
 
 SourceKind = Literal["flat", "tree", "lmdb", "tars", "arrow"]
-
-_OUTSIDE_PATTERN = r"^/|(^|/)\.\.(/|$)|\x00"
-"""Names that would lead out of the image folder; a list comes from strangers."""
+AnySource = FolderSource | TarSource | RemoteTarSource | LmdbSource | ArrowSource
 
 
 class Source(Protocol):
@@ -49,31 +49,22 @@ class Source(Protocol):
         """
         ...
 
-
-@dataclass(frozen=True)
-class FolderSource:
-    """Image files under one folder."""
-
-    folder: Path
-    inputs: pa.Table
-    kind: Literal["flat", "tree"]
-
-    def read(self, row: Mapping[str, Any]) -> bytes:
-        """Give the bytes of one row's file.
-
-        Raises:
-            ImageProblem: the file is missing or unreadable.
-        """
-        return read_file(f"{self.folder}/{row['path']}")
+    def read_all(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Content]:
+        """Give the encoded image of each row, or why it is not to be had; from a URL, several at once."""
+        ...
 
 
 def open_source(
-    path: Path, *, kind: SourceKind | Literal["auto"] = "auto", names: Path | None = None, keep: int | None = None
+    location: Path | str,
+    *,
+    kind: SourceKind | Literal["auto"] = "auto",
+    names: Path | None = None,
+    keep: int | None = None,
 ) -> Source:
     """Open images of any of the five kinds.
 
     Args:
-        path: A folder, or one `.tar` or `.arrow` file.
+        location: A folder, or one `.tar` or `.arrow` file; or the URL of images or tars.
         kind: What it is; `auto` looks.
         names: The images to use, best first: a text file with one name a line or a pickled list, relative to the image
             folder; in case of an LMDB its keys. A name given twice counts once. Every name stays an input, be the image
@@ -81,25 +72,16 @@ def open_source(
         keep: Use only the first so many, of the names or else of the images in order of their keys.
 
     Raises:
-        FileNotFoundError: `path` or `names` does not exist.
+        FileNotFoundError: `location` or `names` does not exist.
         ValueError: nothing of the kind is there, or an option does not fit it.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep is {keep}; it must be at least 1")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; give a folder of images, or an LMDB, tars or Arrow files")
-    if kind == "auto":
-        kind = _recognise(path)
-    if names is None:
-        source = _open(path, kind, None)
-        images = source.inputs.slice(0, keep)
-    elif kind in ("tars", "arrow"):
-        raise ValueError(f"a list of names ({names}) cannot choose from {kind}; it can from folders and LMDBs")
-    else:
-        source = _open(path, kind, read_names(names).slice(0, keep))
-        images = source.inputs
+    chosen = None if names is None else read_names(names).slice(0, keep)
+    source = _open_path(location, kind, chosen) if isinstance(location, Path) else open_remote(location, kind, chosen)
+    images = source.inputs.slice(0, keep) if names is None else source.inputs
     if images.num_rows == 0:
-        raise _no_image(path)
+        raise _no_image(location)
     return replace(source, inputs=images)
 
 
@@ -133,6 +115,26 @@ def read_names(path: Path) -> pa.Table:
         raise ValueError(f"{path} holds no list of names, nor a dict with keys (and pids): {error}") from None
 
 
+def _open_path(path: Path, kind: SourceKind | Literal["auto"], names: pa.Table | None) -> AnySource:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; give a folder of images, or an LMDB, tars or Arrow files")
+    kind = _recognise(path) if kind == "auto" else kind
+    if kind in ("tars", "arrow"):
+        check_unlisted(kind, names)
+        found = _tars(path) if kind == "tars" else sorted(path.glob("*.arrow"))
+        files = [path] if path.is_file() else found
+        if not files:
+            raise _no_image(path)
+        return open_tars(path, files) if kind == "tars" else open_arrow(files)
+    if kind == "lmdb":
+        keys = path / "keys.pkl"
+        return open_lmdb(path, read_names(keys) if names is None and keys.is_file() else names)
+    folder = path / "images" if (path / "images").is_dir() else path
+    if names is None:
+        names = pa.table({"name": pa.array(walk_images(str(folder), is_flat=kind == "flat"), pa.string())})
+    return open_files(ImageFiles(folder), names)
+
+
 def _recognise(path: Path) -> SourceKind:
     if not path.is_dir():
         if path.suffix in (".tar", ".arrow"):
@@ -148,41 +150,13 @@ def _recognise(path: Path) -> SourceKind:
     return "tars" if ".tar" in suffixes or any(path.glob("data/*.tar")) else "tree"
 
 
-def _open(path: Path, kind: SourceKind, names: pa.Table | None) -> FolderSource | LmdbSource | TarSource | ArrowSource:
-    if kind in ("tars", "arrow"):
-        found = _tars(path) if kind == "tars" else sorted(path.glob("*.arrow"))
-        files = [path] if path.is_file() else found
-        if not files:
-            raise _no_image(path)
-        return open_tars(path, files) if kind == "tars" else open_arrow(files)
-    if kind == "lmdb":
-        keys = path / "keys.pkl"
-        return open_lmdb(path, read_names(keys) if names is None and keys.is_file() else names)
-    return _open_folder(path, names, is_flat=kind == "flat")
-
-
-def _no_image(path: Path) -> ValueError:
-    return ValueError(f"{path} holds no image; looked for {', '.join(IMAGE_SUFFIXES)}, data.mdb, *.tar and *.arrow")
+def _no_image(location: Path | str) -> ValueError:
+    return ValueError(f"{location} holds no image; looked for {', '.join(IMAGE_SUFFIXES)}, data.mdb, *.tar and *.arrow")
 
 
 def _tars(folder: Path) -> list[Path]:
     """List the shards of a folder, or of the `data` in it, where our own lie."""
     return sorted(folder.glob("*.tar")) or sorted(folder.glob("data/*.tar"))
-
-
-def _open_folder(path: Path, names: pa.Table | None, *, is_flat: bool) -> FolderSource:
-    folder = path / "images" if (path / "images").is_dir() else path
-    if names is None:
-        paths = pa.array(walk_images(str(folder), is_flat=is_flat), pa.string())
-        columns: dict[str, pa.Array] = {}
-    else:
-        columns = {name: names[name].combine_chunks() for name in names.column_names}
-        paths = columns.pop("name")
-        outside = pc.index(pc.match_substring_regex(paths, _OUTSIDE_PATTERN), value=True).as_py()
-        if outside >= 0:
-            raise ValueError(f"the name {paths[outside].as_py()!r} leads out of {folder}; names are relative to it")
-    has_folders = pc.any(pc.match_substring(paths, "/")).as_py()
-    return FolderSource(folder, build_inputs(paths, columns), "tree" if has_folders else "flat")
 
 
 def _texts(values: object) -> pa.Array:

@@ -7,7 +7,6 @@ Source: Li et al., "Person Search with Natural Language Description" (CVPR 2017)
 (2021); Zhu et al., "DSSL: Deep Surroundings-person Separation Learning" (ACM MM 2021).
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from passerby.readers.inputs import walk_images
 from passerby.readers.official import Counts, Facts, ReidInputs, build_reid_table, find_root, require_present, shown
 from passerby.sample import printable
+from passerby.untrusted import read_json
 
 SPLITS = ("train", "val", "test")
 UNKNOWN = -1
@@ -163,10 +163,7 @@ def _by_path(listed_in: Path, layout: Layout, dropped: Counter[str]) -> dict[str
 
 
 def _records(listed_in: Path, layout: Layout) -> Iterator[tuple[int, str, _Image]]:
-    try:
-        entries = json.loads(listed_in.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{listed_in} is no JSON: {error}") from None
+    entries = read_json(listed_in)
     if not isinstance(entries, list):
         raise ValueError(f"{listed_in} holds {type(entries).__name__}; {layout.facts.title} is a list of records")
     for number, entry in enumerate(entries):
@@ -186,9 +183,9 @@ def _fault(record: dict[str, Any], path_field: str) -> str:
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         return "has no captions (a list of texts)"
     if not isinstance(split, str) or split.lower() not in SPLITS:
-        return f"has the split {split!r}; known are {', '.join(SPLITS)}"
+        return f"has the split {split!r:.80}; known are {', '.join(SPLITS)}"
     if isinstance(person, bool) or not isinstance(person, int | str) or str(person) in ("", "-1"):
-        return f"has the id {person!r}; it must be the number of a person"
+        return f"has the id {person!r:.80}; it must be the number of a person"
     return ""
 
 

@@ -7,11 +7,16 @@ would let a pickle set the state of shared types, or make arrays of objects.
 
 import io
 import pickle
+import pickletools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_LONG_PUT = re.compile(rb"p[\s+\d_]{8}")
+"""Could be an object's number in digits, and a large one."""
 
 _PLAIN_KINDS = "biufSU"
 """Booleans, integers, floats, bytes and text; not objects, records or dates."""
@@ -26,6 +31,7 @@ def load_plain(path: Path) -> object:
     """
     data = path.read_bytes()
     try:
+        _check_numbers(data)
         return _plain(_PlainUnpickler(io.BytesIO(data), encoding="latin-1").load())
     # What the pickle machine raises on bytes that are no pickle; its documentation lists no less.
     except (
@@ -41,6 +47,21 @@ def load_plain(path: Path) -> object:
         ValueError,
     ) as error:
         raise ValueError(f"{path} is no pickle of plain data: {error}") from None
+
+
+def _check_numbers(data: bytes) -> None:
+    """Refuse a pickle that gives its objects numbers beyond its own length: the machine would make room for all below them.
+
+    Nine bytes can ask for 64 GB so. Where no byte could be such a number, which is soon seen, nothing else is looked at.
+    """
+    codes = np.frombuffer(data, np.uint8)
+    places = np.flatnonzero(codes[:-4] == ord(pickle.LONG_BINPUT))
+    numbers = sum(codes[places + 1 + byte].astype(np.int64) << 8 * byte for byte in range(4))
+    if not np.any(numbers > len(data)) and not _LONG_PUT.search(data):
+        return
+    for operation, number, _ in pickletools.genops(data):
+        if operation.code in ("p", "r") and number is not None and int(number) > len(data):
+            raise pickle.UnpicklingError(f"it numbers an object {number:,}, and has {len(data):,} bytes")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -84,6 +105,8 @@ def _values(data: object, kind: _Type, shape: object, order: str) -> np.ndarray:
     raw = data.encode("latin-1") if isinstance(data, str) else data  # as Python 2 wrote bytes
     if not isinstance(kind, _Type) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("it holds an array whose content is not plain bytes")
+    if 0 in shape and len(shape) > 1:
+        raise pickle.UnpicklingError(f"it holds an array of the shape {shape}, which has no content")
     return np.frombuffer(raw, dtype=kind.plain()).reshape(shape, order="F" if order == "F" else "C")
 
 

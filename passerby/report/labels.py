@@ -1,6 +1,5 @@
 """Labels that people gave, and what of a data set they can be compared with."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import yaml
+
+from passerby.untrusted import naming_damage, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def read_labels(path: Path, label_map: LabelMap) -> Labels:
     matcher = next((name for name in _MATCHERS if name in table.columns), None)
     if matcher is None:
         raise ValueError(
-            f"{path} has no column {' or '.join(_MATCHERS)} to match by; it has {', '.join(table.columns)}"
+            f"{path} has no column {' or '.join(_MATCHERS)} to match by; it has {', '.join(table.columns):.300}"
         )
     ids = table.pop(matcher)
     if (twice := ids[ids.duplicated()]).size:
@@ -87,7 +88,7 @@ def read_label_map(path: Path) -> LabelMap:
     """
     try:
         stored = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  (strings only: no is no)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(stored, dict) or not all(
         isinstance(words, dict) and all(isinstance(word, str) for word in words.values()) for words in stored.values()
@@ -123,7 +124,8 @@ def _read_table(path: Path) -> "pd.DataFrame":
             case ".csv":
                 table = pd.read_csv(path, dtype=str, keep_default_na=False)
             case ".parquet":
-                table = pd.read_parquet(path)
+                with naming_damage(path):
+                    table = pd.read_parquet(path)
             case ".json":
                 table = pd.DataFrame(_read_json(path))
             case suffix:
@@ -134,7 +136,7 @@ def _read_table(path: Path) -> "pd.DataFrame":
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
-    stored = json.loads(path.read_bytes())
+    stored = read_json(path)
     if not isinstance(stored, list) or not all(isinstance(row, dict) for row in stored):
         raise ValueError("a list of objects is read, one for each image or person")
     return stored

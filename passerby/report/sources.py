@@ -8,12 +8,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from passerby.card import CARD_NAME
 from passerby.readers.caption_files import BATCH_ROWS, one_row_an_image, open_caption_files
 from passerby.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
-from passerby.shards.table import layout_of
+from passerby.shards.table import layout_of, open_table
 from passerby.shards.write import meta_path
 
 
@@ -58,14 +57,11 @@ class DataSet:
             ValueError: the table is damaged.
         """
         path = meta_path(self.root, self.manifest.shards[index].name)
-        try:
-            with pq.ParquetFile(path) as file:
-                fields = [name for name in layout_of(file.schema_arrow)[0] if name != "split"]
-                for batch in file.iter_batches(BATCH_ROWS, columns=["status", *fields]):
-                    rows = pa.Table.from_batches([batch])
-                    yield one_row_an_image(rows.filter(pc.equal(rows["status"], "kept")).select(fields), path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is damaged ({error}); run passerby verify") from None
+        with open_table(path) as file:
+            fields = [name for name in layout_of(file.schema_arrow)[0] if name != "split"]
+            for batch in file.iter_batches(BATCH_ROWS, columns=["status", *fields]):
+                rows = pa.Table.from_batches([batch])
+                yield one_row_an_image(rows.filter(pc.equal(rows["status"], "kept")).select(fields), path)
 
     def describe(self) -> dict[str, Any]:
         """Give `source`, with the splits; the manifest's hash tells which state of the data set this is."""

@@ -1,7 +1,7 @@
 """How a run begins: it claims its folder, so that no two configurations ever write into one, and counts its shards."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,42 @@ def claim(root: Path, config: Mapping[str, Any]) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     target = root / CONFIG_NAME
-    strangers = sorted(path.name for path in root.glob("[!.]*"))
+    found = {path.name for path in root.glob("[!.]*")}
+    # asked after listing: another run that has just claimed the folder is no stranger
+    if check_claimable(root, found, is_claimed=target.exists()):
+        create_atomically(target, encode_claim(config))
+    check_claim(root, target.read_bytes(), config)
+
+
+def check_claimable(root: Path | str, found: Iterable[str], *, is_claimed: bool) -> bool:
+    """Say whether a folder is free to be claimed, by the names of what lies in it; false where a run has claimed it.
+
+    Raises:
+        ValueError: it holds other files, or has had samples removed by request.
+    """
+    strangers = sorted(found)
     if ERASURES_NAME in strangers:
         raise ValueError(
             f"{root} has had samples removed by request ({ERASURES_NAME}), which a run could bring back; write to another"
             " folder, and remove them there too with passerby exclude"
         )
-    if not target.exists():  # asked after listing: another run that has just claimed the folder is no stranger
-        if strangers:
-            raise ValueError(
-                f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder"
-            )
-        create_atomically(target, (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
-    before = json.loads(target.read_bytes())
+    if strangers and not is_claimed:
+        raise ValueError(f"{root} holds {strangers[0]!r} and is no data set of ours; give --out a new or empty folder")
+    return not is_claimed
+
+
+def encode_claim(config: Mapping[str, Any]) -> bytes:
+    """Give what `config.json` holds."""
+    return (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def check_claim(root: Path | str, claimed: bytes, config: Mapping[str, Any]) -> None:
+    """Hold a configuration to the one that has claimed the folder.
+
+    Raises:
+        ValueError: it is another.
+    """
+    before = json.loads(claimed)
     if config_hash(before) != config_hash(config):
         difference = describe_difference(before, config)
         raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from passerby.config import describe_difference
 from passerby.runtime import atomic_file
+from passerby.untrusted import map_arrow, parse_json
 
 FOLDER = "embeddings"
 """Of a data set; files that are no shard's belong to the data set as a whole."""
@@ -73,12 +74,12 @@ def read_embeddings(path: Path, scorer: Mapping[str, str], keys: Sequence[str] |
     """
     try:
         table = _read(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no whole feature cache ({error}); delete it and run again") from error
+    except ValueError as error:
+        raise ValueError(f"this is no whole feature cache: {error}; delete it and run again") from None
     made_by = (table.schema.metadata or {}).get(_SCORER_KEY)
-    if made_by is None or table.column_names != ["key", "features"]:
-        raise ValueError(f"{path} is no feature cache of ours: it has the columns {table.column_names}")
-    made_with = json.loads(made_by)
+    if made_by is None:
+        raise ValueError(f"{path} is no feature cache of ours: it does not say which model it is of")
+    made_with = parse_json(made_by, f"the name of the model in {path}")
     if made_with != dict(scorer):
         difference = describe_difference(made_with, dict(scorer))
         raise ValueError(f"{path} holds features of another model ({difference}); delete it, or use that one")
@@ -122,8 +123,18 @@ def as_matrix(table: pa.Table) -> NDArray[np.float16]:
 
 
 def _read(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-        return reader.read_all()
+    table = map_arrow(path)
+    kinds = {field.name: field.type for field in table.schema}
+    if (
+        table.column_names != ["key", "features"]
+        or not pa.types.is_string(kinds["key"])
+        or not pa.types.is_fixed_size_list(kinds["features"])
+        or kinds["features"].value_type != pa.float16()
+        or any(column.null_count for column in table.columns)
+    ):
+        columns = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise ValueError(f"{path} has the columns {columns}, not key (string) and features (of 16-bit floats)")
+    return table
 
 
 def _first_difference(found: Sequence[str], wanted: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from passerby.runtime import atomic_file, write_atomically
 from passerby.shards.table import read_rows
-from passerby.shards.write import ShardRecord, meta_path, parse_record, read_record, shard_names, tar_path
+from passerby.shards.write import ShardRecord, meta_path, parse_record, read_footer, read_record, shard_names, tar_path
+from passerby.untrusted import read_json
 
 FORMAT, VERSION = "passerby", 2
 """What a manifest says it is; the version grows when older code could misread it."""
@@ -92,13 +93,16 @@ class Manifest:
         return reasons
 
 
-def finalise(root: Path, splits: Mapping[str, int], header: Mapping[str, Any]) -> Manifest:
+def finalise(
+    root: Path, splits: Mapping[str, int], header: Mapping[str, Any], *, are_tars_here: bool = True
+) -> Manifest:
     """Turn finished shards into a data set: write `sizes.json`, the quarantine, and the manifest.
 
     Args:
         root: folder of the data set.
         splits: their names in order, and how many shards each has.
         header: what the manifest shall say on how the data set was made; JSON.
+        are_tars_here: false where only the tables are, which tell of the tars.
 
     Raises:
         FileNotFoundError: shards are not done.
@@ -106,7 +110,7 @@ def finalise(root: Path, splits: Mapping[str, int], header: Mapping[str, Any]) -
             a header that claims a name of the manifest's own.
     """
     names = shard_names(splits)
-    records = _done_records(root, names)
+    records = _done_records(root, names, are_tars_here=are_tars_here)
     _check_together(root, records)
     tables = {name: hash_table(root, name) for name in names}
     manifest = Manifest(records, tables, totals_of(records), dict(header))
@@ -130,10 +134,7 @@ def read_manifest(root: Path) -> Manifest:
     path = root / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{root} is no data set: it has no {MANIFEST_NAME}; if a run made it, let it finish")
-    try:
-        stored = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is malformed: {error}") from None
+    stored = read_json(path)
     if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not the manifest of a passerby data set")
     version, splits, shards, tables = (stored.pop(name, None) for name in ("version", "splits", "shards", "tables"))
@@ -232,10 +233,14 @@ def _is_text_list(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
-def _done_records(root: Path, names: Sequence[str]) -> tuple[ShardRecord, ...]:
+def _done_records(root: Path, names: Sequence[str], *, are_tars_here: bool) -> tuple[ShardRecord, ...]:
+    if not are_tars_here:
+        return tuple(read_footer(meta_path(root, name)) for name in names)
     found = {name: read_record(root, name) for name in names}
     if missing := [name for name, record in found.items() if record is None]:
-        raise FileNotFoundError(f"{root} lacks {len(missing)} of {len(names)} shards ({_listed(missing)}); run again")
+        raise FileNotFoundError(
+            f"{root} lacks {len(missing)} of {len(names)} shards ({_listed(missing)}); run again, on machines that share this folder"
+        )
     return tuple(record for record in found.values() if record is not None)
 
 

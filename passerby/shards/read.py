@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from passerby.network import read_ahead
 from passerby.shards.manifest import hash_keys, read_manifest
 from passerby.shards.remote import BLOCK_BYTES, READS_AHEAD, RemoteTars, View
-from passerby.shards.table import layout_of, read_rows
+from passerby.shards.table import layout_of, open_table, places_of, read_rows
 from passerby.shards.tar import BLOCK
 from passerby.shards.write import ShardRecord, meta_path, tar_path
 from passerby.storage import is_url
@@ -58,7 +57,7 @@ class ShardDataset:
         names, places = self._members_of(shard)
         place = places[row].tolist()
         view = self._tars.view(self.manifest.shards[shard], place[0][0] - BLOCK, place[-1][1])
-        return _sample(view, names, place)
+        return _sample(view, self.manifest.shards[shard].name, names, place)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return map(self.__getitem__, range(len(self))) if isinstance(self._tars, LocalTars) else self._stream()
@@ -99,7 +98,7 @@ class ShardDataset:
         for (shard, start, stop), view in read_ahead(self._read_block, self._blocks(), at_once=READS_AHEAD):
             names, places = self._members_of(shard)
             for place in places[start:stop].tolist():
-                yield _sample(view, names, place)
+                yield _sample(view, self.manifest.shards[shard].name, names, place)
 
     def _blocks(self) -> Iterator[tuple[int, int, int]]:
         """Cut the samples into blocks: shard, first row, and the row after the last."""
@@ -147,12 +146,14 @@ class ShardDataset:
         if shard not in self._members:
             record = self.manifest.shards[shard]
             path = self._tars.table(record.name)
-            _, names = layout_of(pq.read_schema(path))
-            table = read_rows(path, "kept", [f"{name}_{what}" for name in names for what in ("offset", "size")])
+            with open_table(path) as file:
+                names = layout_of(file.schema_arrow)[1]
+            table = read_rows(path, "kept", places_of(names))
             if len(table) != record.kept:
                 raise ValueError(f"{path} has {len(table)} samples, not {record.kept}; run passerby verify")
             # shape: (members, 2, samples)
             places = np.stack([column.to_numpy() for column in table.columns]).reshape(len(names), 2, len(table))
+            _check_places(places, record.size_bytes, path)
             places[:, 1] += places[:, 0]
             narrow = np.uint32 if record.size_bytes < 1 << 32 else np.uint64
             # shape: (samples, members, 2)
@@ -188,16 +189,30 @@ class LocalTars:
         return tar
 
 
-def _sample(tar: View, names: Sequence[str], place: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Cut a sample out of a tar: `place` holds start and end of each of its members, which `names` names."""
-    (start, end), *others = place
-    key, _, extension = _member_name(tar, start).partition(".")  # of an image, its kind; else `json`
-    sample: dict[str, Any] = {"__key__": key, extension: tar[start:end]}
-    for name, (start, end) in zip(names[1:], others, strict=True):
-        sample[name] = tar[start:end]
-    sample["json"] = orjson.loads(sample["json"])
-    if "txt" in sample:
-        sample["txt"] = sample["txt"].decode()
+def _check_places(places: np.ndarray, size_bytes: int, path: Path) -> None:
+    """See that all members lie in their tar, each behind its header; `places` are (members, offset and size, samples)."""
+    offsets, sizes = places[:, 0], places[:, 1]
+    # a row without a place makes the numbers floats; and no sum of two such numbers can overflow
+    is_inside = places.dtype == np.int64 and bool(np.all((offsets >= BLOCK) & (sizes >= 0) & (sizes <= size_bytes)))
+    if not is_inside or not np.all(offsets <= size_bytes - sizes):
+        raise ValueError(f"{path} places members outside their tar of {size_bytes:,} bytes; run passerby verify")
+
+
+def _sample(tar: View, shard: str, names: Sequence[str], place: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Cut a sample out of the tar of a shard: `place` holds start and end of each of its members, which `names` names."""
+    (first, end), *others = place
+    try:
+        key, _, extension = _member_name(tar, first).partition(".")  # of an image, its kind; else `json`
+        sample: dict[str, Any] = {"__key__": key, extension: tar[first:end]}
+        for name, (start, end) in zip(names[1:], others, strict=True):
+            sample[name] = tar[start:end]
+        sample["json"] = orjson.loads(sample["json"])
+        if "txt" in sample:
+            sample["txt"] = sample["txt"].decode()
+    except ValueError as error:  # of names and texts that are no UTF-8, and JSON that is none
+        raise ValueError(
+            f"{shard}.tar: the sample at byte {first:,} is damaged ({error}); run passerby verify"
+        ) from None
     return sample
 
 

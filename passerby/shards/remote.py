@@ -1,28 +1,21 @@
 """The shards of a data set at a URL: manifest and tables are fetched once, samples by ranges of bytes."""
 
 import hashlib
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from passerby.network import read_ahead
 from passerby.runtime import write_atomically
 from passerby.shards.manifest import MANIFEST_NAME, QUARANTINE_NAME, Manifest, read_manifest
 from passerby.shards.sums import FULL, is_inside
 from passerby.shards.write import ShardRecord, meta_path
-from passerby.storage import RemoteFolder
+from passerby.storage import RemoteFolder, cache_folder
 
 BLOCK_BYTES = 8 << 20
 """How much one request of a pass over all samples asks for: enough that its latency, some 50 ms, is a small part."""
 
 READS_AHEAD = 4
 """Requests in flight; one connection to an object store gives some 100 MB/s, and the reader holds so many blocks."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class View(Protocol):
@@ -61,7 +54,7 @@ class RemoteTars:
             raise FileNotFoundError(
                 f"{url} is no data set: it has no {MANIFEST_NAME}; if it is being published, wait for the end"
             ) from None
-        self.root = _cache() / hashlib.sha256(stored).hexdigest()[:32]
+        self.root = cache_folder() / hashlib.sha256(stored).hexdigest()[:32]
         (self.root / "meta").mkdir(parents=True, exist_ok=True)
         write_atomically(self.root / MANIFEST_NAME, stored)
         self.manifest: Manifest = read_manifest(self.root)
@@ -98,22 +91,6 @@ class RemoteTars:
         return Window(self._folder.read(name, start, end), start)
 
 
-def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with what `read` makes of it, in order, while threads read the next few."""
-    remaining = iter(items)
-    pending: deque[tuple[Item, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(READS_AHEAD)
-    try:
-        pending.extend((item, pool.submit(read, item)) for item in islice(remaining, READS_AHEAD))
-        while pending:
-            item, future = pending.popleft()
-            result = future.result()
-            pending.extend((item, pool.submit(read, item)) for item in islice(remaining, 1))
-            yield item, result
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def mirror(folder: RemoteFolder, root: Path) -> None:
     """Make `root` look like a data set at a URL, to be checked: all that `verify` reads but the tars, which stand empty."""
     wanted = []
@@ -124,9 +101,5 @@ def mirror(folder: RemoteFolder, root: Path) -> None:
             wanted.append(name)
         elif top == "data":
             (root / name).touch()
-    for _ in read_ahead(lambda name: folder.download(name, root / name), wanted):
+    for _ in read_ahead(lambda name: folder.download(name, root / name), wanted, at_once=READS_AHEAD):
         pass  # several at a time
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "passerby"

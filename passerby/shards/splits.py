@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from passerby.sample import CAPTION_FIELD
 from passerby.shards.manifest import Manifest
-from passerby.shards.table import kept_rows, layout_of
+from passerby.shards.table import kept_rows, layout_of, open_table
 from passerby.shards.write import ShardRecord, meta_path
 
 UNKNOWN_CAMERA = -1
@@ -53,7 +52,7 @@ def _read_split(root: Path, records: Iterable[ShardRecord]) -> Split:
         shards += 1
         if not record.kept:
             continue
-        with pq.ParquetFile(meta_path(root, record.name)) as file:
+        with open_table(meta_path(root, record.name)) as file:
             names, its_members = layout_of(file.schema_arrow)
             wanted = [name for name in ("person_id", "camera_id", "captions") if name in names]
             rows = kept_rows(file, ["image_extension", *wanted])

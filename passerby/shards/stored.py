@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from passerby.sample import Rejected
-from passerby.shards.table import TEXT_MEMBERS, layout_of
+from passerby.shards.table import TEXT_MEMBERS, layout_of, open_table
 from passerby.shards.write import meta_path, tar_path
 
 
@@ -33,16 +31,22 @@ def read_stored(root: Path, name: str, *, with_images: bool = True) -> Iterator[
         root: Folder of the data set.
         name: Such as `train-00003-of-00064`.
         with_images: Without them, and without extras, not a byte of the tar is read.
+
+    Raises:
+        FileNotFoundError: the table or the tar is missing.
+        ValueError: the table is damaged, or places a member outside the tar.
     """
-    with pq.ParquetFile(meta_path(root, name)) as table, tar_path(root, name).open("rb") as file:
+    with open_table(meta_path(root, name)) as table, tar_path(root, name).open("rb") as file:
         field_names, member_names = layout_of(table.schema_arrow)
         has_image = with_images and "image" in member_names
         extra_names = [member for member in member_names if member not in ("image", *TEXT_MEMBERS) and with_images]
         tar = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
         def content(row: Mapping[str, Any], member: str) -> bytes:
-            start = row[f"{member}_offset"]
-            return tar[start : start + row[f"{member}_size"]]
+            start, size = row[f"{member}_offset"], row[f"{member}_size"]
+            if start is None or size is None or not 0 <= start <= start + size <= len(tar):
+                raise ValueError(f"{name}.tar has no {member} of {row['key']} at byte {start}; run passerby verify")
+            return tar[start : start + size]
 
         for batch in table.iter_batches(1024):
             for row in batch.to_pylist():

@@ -1,7 +1,8 @@
 """The table of a shard: a row for every input, samples and inputs left out alike, in the order they came."""
 
 import hashlib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from passerby.sample import JsonValue, Rejected, Sample, encode_json, printable
+from passerby.untrusted import open_parquet
 
 REQUIRED_COLUMNS = ("key", "sha256", "path")
 """Fields of every data set: what `verify` checks a sample by, and the file it came from."""
@@ -130,6 +132,28 @@ class TableWriter:
         self._rows.clear()
 
 
+@contextmanager
+def open_table(path: Path | pa.NativeFile, told: str = "") -> Iterator[pq.ParquetFile]:
+    """Open the table of a shard; what is damaged in it is named, when it is read within the block too.
+
+    Args:
+        path: The file, or its bytes.
+        told: Its name, for errors, where only its bytes are here.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it is damaged, or no shard's.
+    """
+    name = told or path
+    with open_parquet(path, told) as file:
+        if missing := sorted({"status", *REQUIRED_COLUMNS, "image_extension"} - {*file.schema_arrow.names}):
+            raise ValueError(f"{name} is not the table of a shard: it has no column {', '.join(missing)}")
+        for column in places_of(layout_of(file.schema_arrow)[1]):
+            if column not in file.schema_arrow.names or file.schema_arrow.field(column).type != pa.int64():
+                raise ValueError(f"{name} is not the table of a shard: it has no column {column} of int64")
+        yield file
+
+
 def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the rows of one status, `kept` or `rejected`, with some columns or all.
 
@@ -137,10 +161,10 @@ def read_rows(path: Path, status: str, columns: Sequence[str] | None = None) -> 
         FileNotFoundError: there is no such table.
         ValueError: the table is damaged, or lacks a column.
     """
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         known = file.schema_arrow.names
         names = known if columns is None else columns
-        if unknown := [name for name in names if name not in known]:
+        if unknown := [name for name in ("status", *names) if name not in known]:
             raise ValueError(f"{path} has no columns {unknown}; it has {known}")
         return _rows_of(file, status, names)
 
@@ -179,6 +203,11 @@ def layout_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
     return names[len(STATUS_COLUMNS) : middle], members
 
 
+def places_of(members: Iterable[str]) -> list[str]:
+    """Name the columns that say where members lie: offset and size of each in bytes."""
+    return [f"{member}_{what}" for member in members for what in ("offset", "size")]
+
+
 def columns_of(schema: pa.Schema) -> pa.Schema:
     """Give the columns that a table was written with: those of the samples' fields."""
     return pa.schema([schema.field(name) for name in layout_of(schema)[0]])
@@ -194,7 +223,7 @@ def _text_names(fields: Container[str]) -> tuple[str, ...]:
 
 
 def _schema(columns: pa.Schema, members: Sequence[str]) -> pa.Schema:
-    places = [(f"{member}_{what}", pa.int64()) for member in members for what in ("offset", "size")]
+    places = [(name, pa.int64()) for name in places_of(members)]
     hashes = [(hash_column(member), pa.string()) for member in members if member not in ("image", *TEXT_MEMBERS)]
     schema = pa.schema([*STATUS_COLUMNS, *columns, ("image_extension", pa.string()), *places, *hashes])
     if len(set(schema.names)) < len(schema.names):

@@ -1,7 +1,6 @@
 """Check every byte of a data set: its tables by their hashes, each tar by its table, all of it by the manifest."""
 
 import hashlib
-import json
 import mmap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from passerby.shards.manifest import (
     MANIFEST_NAME,
@@ -32,10 +30,11 @@ from passerby.shards.manifest import (
 )
 from passerby.shards.remote import mirror
 from passerby.shards.sums import FULL, check_sums
-from passerby.shards.table import hash_column, layout_of, text_members
+from passerby.shards.table import hash_column, layout_of, open_table, text_members
 from passerby.shards.tar import BLOCK, END, padding_after, tar_header
 from passerby.shards.write import ShardRecord, meta_path, read_footer, tar_path
 from passerby.storage import RemoteFolder, is_url
+from passerby.untrusted import open_parquet, read_json
 
 MAX_PROBLEMS_A_SHARD = 100
 """Where this many are found, more would tell nothing new."""
@@ -186,7 +185,7 @@ def _compare(tar: mmap.mmap, table: Path, record: ShardRecord) -> Iterator[tuple
     position = kept = 0
     first_key = last_key = ""
     reasons: Counter[str] = Counter()
-    with pq.ParquetFile(table) as file:
+    with open_table(table) as file:
         fields, members = layout_of(file.schema_arrow)
         for row in (row for batch in file.iter_batches(_ROWS_A_BATCH) for row in batch.to_pylist()):
             if row["status"] != "kept":
@@ -255,7 +254,7 @@ def _check_manifest(root: Path, manifest: Manifest) -> Iterator[Problem]:
     for name in unlisted_files(root, [record.name for record in manifest.shards]):
         yield Problem(Path(name).stem, "", f"{name} belongs to no shard of the manifest")
     try:
-        stored = json.loads((root / "data" / "sizes.json").read_bytes())
+        stored = read_json(root / "data" / "sizes.json")
     except (FileNotFoundError, ValueError) as error:
         yield Problem("", "", f"sizes.json is missing or malformed: {error}")
         return
@@ -275,7 +274,7 @@ def _check_together(root: Path, manifest: Manifest, has_sound_table: list[bool])
         yield Problem(shards[0], key, f"the key is there {len(shards)} times: {', '.join(shards)}")
     expected = pa.concat_tables(read_quarantine(root, name) for name in names)
     try:
-        with pq.ParquetFile(root / QUARANTINE_NAME) as file:
+        with open_parquet(root / QUARANTINE_NAME) as file:
             found = file.read()
         unknown = pa.array([record.name for record in manifest.shards if record.name not in names], pa.string())
         found = found.filter(pc.invert(pc.is_in(found["shard"], unknown)))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from passerby.runtime import atomic_file, remove_stale_temporaries
 from passerby.sample import Rejected, Sample
 from passerby.shards.table import TableWriter, text_members
 from passerby.shards.tar import TarWriter
+from passerby.untrusted import naming_damage, parse_json
 
 SHARD_PATTERN = re.compile(r"(?P<split>[a-z][a-z0-9_]{0,39})-(?P<index>[0-9]{5,7})-of-(?P<of>[0-9]{5,7})")
 """A shard's name. What a file says is matched against it before it becomes a path."""
@@ -27,6 +29,9 @@ RECORD_KEY = b"passerby.shard"
 """Where the record lies in the footer of a table."""
 
 IMAGE_EXTENSIONS = ("jpg", "png", "webp")
+
+_LARGEST_COUNT = (1 << 48) - 1
+"""Of bytes 256 TiB; a thousand such shards still add up within 64 bits."""
 
 _RECORD_TYPES = {
     "name": str,
@@ -177,7 +182,7 @@ def begin_shard(root: Path, name: str, *, config_hash: str) -> ShardRecord | Non
         meta_path(root, name).unlink()  # another configuration's record must not vouch for the tar that comes now
     for path in (tar_path(root, name), meta_path(root, name)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(path.parent)
+        remove_stale_temporaries(path.parent, only_of_this_machine=True)
     return None
 
 
@@ -191,17 +196,18 @@ def read_record(root: Path, name: str) -> ShardRecord | None:
     return record if (record.name, record.size_bytes) == (name, size_bytes) else None
 
 
-def read_footer(path: Path) -> ShardRecord:
-    """Read the record in a table's footer.
+def read_footer(path: Path | BinaryIO) -> ShardRecord:
+    """Read the record in a table's footer; the end of a table that holds the footer will do.
 
     Raises:
         FileNotFoundError: there is no such table.
         ValueError: it is damaged, or no shard's.
     """
-    stored = (pq.read_metadata(path).metadata or {}).get(RECORD_KEY)
+    with naming_damage(path):
+        stored = (pq.read_metadata(path).metadata or {}).get(RECORD_KEY)
     if stored is None:
         raise ValueError(f"{path} is not the table of a shard")
-    return parse_record(json.loads(stored))
+    return parse_record(parse_json(stored, f"the record in {path}"))
 
 
 def parse_record(stored: object) -> ShardRecord:
@@ -214,10 +220,13 @@ def parse_record(stored: object) -> ShardRecord:
         raise ValueError(f"a shard's record has the fields {[*_RECORD_TYPES]}, got {stored!s:.200}")
     for name, expected in _RECORD_TYPES.items():
         if type(stored[name]) is not expected:
-            raise ValueError(f"a shard's {name} is {stored[name]!r}, which is no {expected.__name__}")
-    for reason, count in stored["reasons"].items():
-        if type(count) is not int:
-            raise ValueError(f"a shard has {count!r} inputs that are {reason}, which is no int")
+            raise ValueError(f"a shard's {name} is {stored[name]!r:.80}, which is no {expected.__name__}")
+    counts = {name: stored[name] for name in ("kept", "size_bytes")} | stored["reasons"]
+    for name, count in counts.items():
+        if type(count) is not int or not 0 <= count <= _LARGEST_COUNT:
+            raise ValueError(
+                f"a shard's count of {name!s:.80} is {count!r:.80}; allowed is an int from 0 to {_LARGEST_COUNT:,}"
+            )
     return ShardRecord(**stored)
 
 

@@ -3,14 +3,12 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from passerby.images import ImageProblem, decode_rgb
+from passerby.images import ImageProblem, decode_rgb, opened
 from passerby.runtime import draw
 from passerby.sample import CAPTION_FIELD
 from passerby.tokens import Tokenizer
@@ -211,7 +209,7 @@ def captions_of(fields: Mapping[str, Any]) -> list[str]:
 
 def _decode_map(data: bytes) -> Tensor:
     """Decode a PNG of class numbers, with or without a palette: Uint8 (1, height, width)."""
-    with Image.open(BytesIO(data), formats=("PNG",)) as picture:
+    with opened(data, formats=("PNG",)) as picture:
         if picture.mode not in ("P", "L"):
             raise ImageProblem("unsupported format", f"has a parsing map of mode {picture.mode}; it must be P or L")
         picture.load()

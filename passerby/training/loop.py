@@ -5,45 +5,23 @@ from the number of the step, so that a run that was interrupted goes on to the s
 step (`accumulation`) make up a larger batch for the gradient only: contrastive losses still compare within one pass.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from passerby.optim import check_groups
 from passerby.ranks import Ranks
 from passerby.runtime import draw
 from passerby.training.batch import Batch, ToDevice
+from passerby.training.clock import Clock, Progress
 from passerby.training.journal import Journal
 from passerby.training.method import LoopConfig, Method
+from passerby.training.parallel import build_parallel
 from passerby.training.reading import Loader, Share, TrainingData
-
-FADING = 0.95
-"""Of the running means that are shown: some 20 steps count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a person wants to see while it lasts."""
-
-    step: int
-    """Steps done."""
-
-    steps: int
-    loss: float
-    samples_a_second: float
-    """Over all ranks."""
-
-    waiting_share: float
-    """Of the time, for data; much of it asks for more workers."""
-
-    seconds_left: float
 
 
 class Loop:
@@ -57,10 +35,12 @@ class Loop:
         to_device: Finishes batches.
         ranks: This process and the others.
         workers: Processes that read.
+        is_sharded: Every rank holds a part of the method only; see `passerby.training.sharded.Sharded`.
+        is_prepared: Let the method look at the data before the first step, where the run begins.
         checkpoint: Of the run that goes on; without it the run begins.
 
     Raises:
-        ValueError: a parameter is in no group of the optimizer, or in several.
+        ValueError: a parameter is in no group of the optimizer, or in several; or the method cannot be shared among ranks.
     """
 
     def __init__(
@@ -73,6 +53,8 @@ class Loop:
         to_device: ToDevice,
         ranks: Ranks,
         workers: int,
+        is_sharded: bool,
+        is_prepared: bool = True,
         checkpoint: dict[str, Any] | None,
     ) -> None:
         self.config, self.data, self.ranks = config, data, ranks
@@ -92,19 +74,20 @@ class Loop:
         self._to_device = to_device
         if checkpoint:
             self.module.load_state_dict(checkpoint["model"])
-        elif ranks.is_first:
+        elif ranks.is_first and is_prepared:
             alone = replace(self.share, world=1, accumulation=config.accumulation * ranks.world)  # as large as any pass
             self.method.prepare(self._finished(data.training(0, config.steps, alone), "prepare"))
+        if is_sharded and config.compile:
+            raise ValueError("loop.compile is true, and --fsdp takes methods as they are; set loop.compile=false")
+        is_bf16 = config.precision == "bf16" and ranks.device.type == "cuda"
+        self.parallel = build_parallel(self.module, ranks, is_sharded=is_sharded, is_bf16=is_bf16)
         groups = self.method.parameter_groups()
         check_groups(self.module, groups)
         self.optimizer = self.method.build_optimizer(groups)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         if checkpoint:
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
-        # Ranks begin with the first one's weights and buffers; inputs are on the device already, or meant for the CPU.
-        self._parallel = DistributedDataParallel(self.module) if ranks.world > 1 else None
-        forward = self._parallel or self.module
-        self._forward = torch.compile(forward) if config.compile else forward
+            self.parallel.load(self.optimizer, checkpoint["optimizer"])
+        self._forward = torch.compile(self.parallel.forward) if config.compile else self.parallel.forward
 
     def run(
         self,
@@ -133,7 +116,7 @@ class Loop:
             clock.start()
             collated = [*islice(passes, config.accumulation)]
             clock.data_is_here()
-            losses = self._make_step(collated)
+            losses = self.make_step(collated)
             is_stopped = self._agree(losses["loss"], collated, is_stopped=should_stop())
             self.step += 1
             is_last = self.step == config.steps
@@ -141,14 +124,16 @@ class Loop:
             if self._is_due(config.log_every) or is_last:
                 self._write_numbers(journal, losses, clock)
             is_best = (self._is_due(config.validate_every) or is_last) and self._validate(journal)
-            if self.ranks.is_first and (is_best or is_stopped or is_last or self._is_due(config.save_every)):
-                save(self._state(), is_best)
+            if is_best or is_stopped or is_last or self._is_due(config.save_every):
+                state = self._state()
+                if self.ranks.is_first:
+                    save(state, is_best)
             on_progress(clock.progress(self.step, config.steps, float(losses["loss"])))
             if is_stopped and not is_last:
                 return False
         return True
 
-    def _make_step(self, collated: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def make_step(self, collated: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Learn from the passes of a step; give the loss and its components, as means over the passes."""
         config, count = self.config, len(collated)
         factor = self._factor(self.step)
@@ -159,14 +144,14 @@ class Loop:
         for number, each in enumerate(collated):
             batch = self._finish(each, str(self.step), self.share.rank * config.accumulation + number)
             torch.manual_seed(int(batch["seed"]))  # for dropout
-            with self._alone(number < count - 1):
+            with self.parallel.passing(is_last=number == count - 1):
                 with self._autocast():
                     output = self._forward({**batch, "keys": []} if config.compile else batch)
                 (output["loss"] / count).backward()
             for name, value in {**output["loss_components"], "loss": output["loss"].detach()}.items():
                 means[name] = means.get(name, 0.0) + value / count
         if config.clip_norm:
-            means["gradient_norm"] = nn.utils.clip_grad_norm_(self.module.parameters(), config.clip_norm)
+            means["gradient_norm"] = self.parallel.clip(config.clip_norm)
         self.optimizer.step()
         return means
 
@@ -184,17 +169,20 @@ class Loop:
 
     def _validate(self, journal: Journal | None) -> bool:
         """Measure on the people held out, on the first rank while the others wait; say whether it went best so far."""
-        loader = self.data.validation(self.share) if self.ranks.is_first else None
+        loader = self.data.validation(self.share)
+        if loader is None:
+            return False
         is_best = False
-        if loader is not None and journal is not None:
-            self.module.eval()
-            with torch.no_grad(), self._autocast():
-                numbers = self.method.evaluate(self._finished(loader, "validation"))
-            self.module.train()
-            is_best = self._is_best(numbers)
-            best = {"best_step": self.best["step"]} if self.best else {}
-            journal.numbers(self.step, "validation", {**numbers, **best})
-        self.ranks.wait()
+        with self.parallel.whole() as method:
+            if journal is not None:
+                method.eval()
+                with torch.no_grad(), self._autocast():
+                    numbers = cast(Method, method).evaluate(self._finished(loader, "validation"))
+                method.train()
+                is_best = self._is_best(numbers)
+                best = {"best_step": self.best["step"]} if self.best else {}
+                journal.numbers(self.step, "validation", {**numbers, **best})
+        (is_best,) = self.ranks.any(is_best)
         return is_best
 
     def _is_best(self, numbers: dict[str, float]) -> bool:
@@ -229,8 +217,7 @@ class Loop:
         return {
             "step": self.step,
             "best": self.best,
-            "model": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.parallel.state(self.optimizer),
         }
 
     def _finished(self, loader: Loader, purpose: str) -> Iterator[Batch]:
@@ -242,49 +229,9 @@ class Loop:
         shared_seed, seed = (number >> 1 for number in seeds)  # Int64 has 63 bits for positive numbers
         return self._to_device(collated, seed=seed, shared_seed=shared_seed)
 
-    def _alone(self, is_alone: bool) -> AbstractContextManager[Any]:
-        return self._parallel.no_sync() if self._parallel is not None and is_alone else nullcontext()
-
     def _autocast(self) -> torch.autocast:
         device = self.ranks.device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16" and device == "cuda")
 
     def _is_due(self, every: int) -> bool:
         return not self.step % every
-
-
-class Clock:
-    """Where the time goes, as running means."""
-
-    def __init__(self) -> None:
-        self._samples = self._waited = self._elapsed = self._steps = 0.0
-        self._started_at = self._ready_at = 0.0
-
-    def start(self) -> None:
-        """Begin a step."""
-        self._started_at = time.perf_counter()
-
-    def data_is_here(self) -> None:
-        """End the wait for data."""
-        self._ready_at = time.perf_counter()
-
-    def stop(self, samples: int) -> None:
-        """End a step that took so many samples."""
-        self._samples = FADING * self._samples + samples
-        self._waited = FADING * self._waited + self._ready_at - self._started_at
-        self._elapsed = FADING * self._elapsed + time.perf_counter() - self._started_at
-        self._steps = FADING * self._steps + 1
-
-    @property
-    def rate(self) -> float:
-        """Samples a second."""
-        return self._samples / self._elapsed
-
-    @property
-    def waiting_share(self) -> float:
-        """Part of the time that went into waiting for data."""
-        return self._waited / self._elapsed
-
-    def progress(self, step: int, steps: int, loss: float) -> Progress:
-        """Say how far it is, and how long it will take at this pace."""
-        return Progress(step, steps, loss, self.rate, self.waiting_share, (steps - step) * self._elapsed / self._steps)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from passerby.optim import Optimizer, Schedule
 from passerby.training.batch import Batch
@@ -14,7 +15,7 @@ class Method(Protocol):
     """A module that learns; besides this it is an `nn.Module`.
 
     `forward(batch)` gives `{"loss": Float (), fp32, "loss_components": {name: Float (), detached}}`. Every parameter gets
-    a gradient in every step (an idle loss adds `0.0 * parameter.sum()`), since several ranks do not search for idle ones.
+    a gradient in every step (`idle_loss`), since several ranks do not search for idle ones.
     """
 
     def prepare(self, batches: Iterable[Batch]) -> None:
@@ -36,6 +37,14 @@ class Method(Protocol):
     def encoder(self) -> tuple[nn.Module, dict[str, Any]]:
         """Give the image encoder and what rebuilds it: `architecture`, image size and statistics; plain values."""
         ...
+
+
+def idle_loss(module: nn.Module) -> Tensor:
+    """Give 0, Float (), with a gradient for every parameter, whether or not the other losses of a step have one.
+
+    Those of which this rank holds a part only are left out, see `passerby.training.sharded.Sharded`, which mends it.
+    """
+    return 0.0 * torch.stack([each.sum() for each in module.parameters() if type(each) is nn.Parameter]).sum()
 
 
 def encoder_table(config: object) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from passerby.config import Table, describe_difference, read_table, to_table, to
 from passerby.ranks import Ranks, join_ranks
 from passerby.runtime import write_atomically
 from passerby.training.batch import ToDevice
+from passerby.training.clock import Progress
 from passerby.training.journal import Journal
-from passerby.training.loop import Loop, Progress
+from passerby.training.loop import Loop
 from passerby.training.method import LoopConfig, Method
 from passerby.training.reading import TrainingData
 
@@ -85,6 +86,7 @@ def train(
     job: Job[Data],
     *,
     is_resumed: bool,
+    is_sharded: bool = False,
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None],
 ) -> bool:
@@ -93,6 +95,7 @@ def train(
     Args:
         job: What to do.
         is_resumed: Go on where the folder's newest checkpoint is; where there is none, begin.
+        is_sharded: Every rank holds a part of the method only; see `passerby.training.sharded.Sharded`.
         on_progress: Told after every step, on the first rank.
         on_note: Told what a person should know, on the first rank.
 
@@ -102,9 +105,12 @@ def train(
         RuntimeError: the loss is no longer a finite number.
     """
     with join_ranks(job.device) as ranks:
-        loop = _begin(job, ranks, is_resumed=is_resumed)
+        if is_sharded:
+            ranks.check_several()
+        loop = _begin(job, ranks, is_resumed=is_resumed, is_sharded=is_sharded)
         journal = Journal(job.run, first_step=loop.step, on_note=on_note) if ranks.is_first else None
-        with closing(journal) if journal else nullcontext(), _termination() as is_asked_to_stop:
+        closing_journal = closing(journal) if journal else nullcontext()
+        with closing_journal, _termination() as is_asked_to_stop, ranks.naming_the_lost():
             if journal:
                 _tell_begin(journal, job, loop)
             is_finished = loop.run(
@@ -113,8 +119,7 @@ def train(
                 on_progress=on_progress if ranks.is_first else lambda progress: None,
                 should_stop=is_asked_to_stop,
             )
-            if journal:
-                _end(journal, job, loop, is_finished=is_finished)
+            _end(journal, job, loop, is_finished=is_finished)
     return is_finished
 
 
@@ -140,7 +145,7 @@ def write_config(job: Job[Data]) -> None:
     write_atomically(job.run / CONFIG_NAME, to_toml(job.config).encode())
 
 
-def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool) -> Loop:
+def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool, is_sharded: bool) -> Loop:
     """Open folder and data, and build the method as it begins or as its checkpoint has it."""
     checkpoint = _find_checkpoint(job, is_resumed=is_resumed)
     data = job.open_data(checkpoint["data"] if checkpoint else {})
@@ -153,6 +158,7 @@ def _begin(job: Job[Data], ranks: Ranks, *, is_resumed: bool) -> Loop:
         to_device=ToDevice(ranks.device, course.image_mean, course.image_std),
         ranks=ranks,
         workers=job.workers,
+        is_sharded=is_sharded,
         checkpoint=checkpoint,
     )
     if ranks.is_first:  # the others have looked into the folder when `Loop` has brought all together
@@ -197,17 +203,24 @@ def _save(job: Job[Data], loop: Loop, state: dict[str, Any], *, is_best: bool) -
     remove_old_checkpoints(job.run, loop.config.keep)
 
 
-def _end(journal: Journal, job: Job[Data], loop: Loop, *, is_finished: bool) -> None:
-    """Write the encoder of the best step, or of the last, if the run is at its end; say how it went."""
-    if not is_finished:
+def _end(journal: Journal | None, job: Job[Data], loop: Loop, *, is_finished: bool) -> None:
+    """Write the encoder of the best step, or of the last, if the run is at its end; say how it went. All ranks must ask."""
+    if is_finished:
+        with loop.parallel.whole() as method:
+            if journal:
+                _export(method, job, loop)
+    if journal and is_finished:
+        which = f", best at step {loop.best['step']:,} by {loop.config.best_by}" if loop.best else ""
+        journal.note(f"finished after {loop.step:,} steps{which}")
+    elif journal:
         journal.note(f"stopped after step {loop.step:,}; go on with --resume")
-        return
+
+
+def _export(method: nn.Module, job: Job[Data], loop: Loop) -> None:
     if loop.best:
-        loop.module.load_state_dict(load_checkpoint(job.run / BEST_NAME)["model"])
-    encoder, table = cast(Method, loop.module).encoder()
+        method.load_state_dict(load_checkpoint(job.run / BEST_NAME)["model"])
+    encoder, table = cast(Method, method).encoder()
     save_encoder(job.run, encoder, {**table, **({"trained_on": job.trained_on} if job.trained_on else {})})
-    which = f", best at step {loop.best['step']:,} by {loop.config.best_by}" if loop.best else ""
-    journal.note(f"finished after {loop.step:,} steps{which}")
 
 
 @contextmanager

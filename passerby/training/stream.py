@@ -5,6 +5,7 @@ so that any number of shards feeds any number of ranks, and mixes samples in a b
 """
 
 import json
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from glob import glob
@@ -101,7 +102,7 @@ def open_stream(
 
     Raises:
         FileNotFoundError: a tar is missing.
-        BadSample: a sample has no caption.
+        BadSample: a sample has no caption, or a tar is damaged.
     """
     paths = expand(urls)
     captions = _read_captions(paths)
@@ -117,8 +118,11 @@ def expand(urls: str) -> list[str]:
 
     Raises:
         FileNotFoundError: there is none, or one is missing.
+        ValueError: it is a command; the library would run it in a shell.
     """
     paths = [path for each in webdataset.shardlists.expand_urls(urls) for path in _match(each)]
+    if commands := [path for path in paths if path.startswith("pipe:")]:
+        raise ValueError(f"{commands[0]} is a command to run, and no place of a tar; give a path or a URL")
     if missing := [path for path in paths if not is_url(path) and not Path(path).is_file()]:
         raise FileNotFoundError(f"there is no {missing[0]} ({len(missing)} of {len(paths)} tars are missing)")
     if not paths:
@@ -133,7 +137,7 @@ class _Prepare:
     preparation: Preparation
 
     def __call__(self, samples: Iterable[Mapping[str, Any]]) -> Iterator[Example]:
-        for number, sample in enumerate(samples):
+        for number, sample in enumerate(_sound(samples)):
             try:
                 yield self.preparation(_as_ours(sample), number)
             except ImageProblem as problem:
@@ -145,7 +149,20 @@ def _read_captions(paths: list[str]) -> list[str]:
     samples = webdataset.DataPipeline(
         webdataset.SimpleShardList(paths), webdataset.tarfile_to_samples(), webdataset.slice(CAPTIONS_READ)
     )
-    return [_as_ours(sample)["txt"] for sample in samples]
+    return [_as_ours(sample)["txt"] for sample in _sound(samples)]
+
+
+def _sound(samples: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Pass samples on; of a tar that is damaged, say which it is.
+
+    Raises:
+        BadSample: the library, which puts the tar's name beside its own words, stumbles over a tar.
+    """
+    try:
+        yield from samples
+    except tarfile.TarError as error:
+        told = ": ".join(part for part in reversed(error.args) if isinstance(part, str))
+        raise BadSample(f"{told}; fetch it again") from None
 
 
 def _match(path: str) -> list[str]:
