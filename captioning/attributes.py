@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from passerby.columnar import naming_damage
 from passerby.storage import read_location
-from passerby.untrusted import naming_damage, parse_json
+from passerby.untrusted import parse_json
 
 IDENTITY_SLOTS: dict[str, tuple[str, ...]] = {
     "gender": ("male", "female"),

@@ -2,15 +2,15 @@
 
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import wait
 from typing import Any, Protocol, TypeVar
+
+from passerby.runtime import follow_parent
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -92,16 +92,8 @@ _run_unit: Callable[[int], object]
 def _start_worker(job: Job[object]) -> None:
     global _run_unit  # noqa: PLW0603  (the one place where a pool's worker can keep its job)
     _run_unit = job.run_unit
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
 
 
 def _run_in_worker(index: int) -> Any:  # noqa: ANN401  (whatever the job gives)
     return _run_unit(index)
-
-
-def _follow_parent() -> None:
-    """End this worker when the process that started it is gone: a killed driver leaves no orphans at work."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

@@ -2,12 +2,15 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,6 +93,18 @@ def remove_stale_temporaries(folder: Path, *, only_of_this_machine: bool = False
                 path.unlink()
                 removed += 1
     return removed
+
+
+def follow_parent() -> None:
+    """From now on, end this worker process when the one that started it is gone: a killed driver leaves no orphans at work."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def draw(seed: int, key: str, index: int = 0, purpose: str = "") -> int:

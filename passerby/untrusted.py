@@ -1,20 +1,14 @@
-"""What strangers wrote, read so that whatever its parser stumbles over is one `ValueError` that names the file.
+"""Texts that strangers wrote, read so that whatever a parser stumbles over is one `ValueError` that names the file.
 
-The parsers are other people's, and raise what they like: deep nesting is a `RecursionError` of `json`, a false offset an
-`IndexError` of Arrow, a false length a `MemoryError`. None of them knows the file's name.
+The parsers are the library's: deep nesting is a `RecursionError` to them, and none knows the name of the file.
+`passerby.columnar` does the same for tables, `passerby.tensors` for weights.
 """
 
 import json
 import re
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """What JSON writes where a text may hold a surrogate, most often one of a pair."""
@@ -56,44 +50,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
-
-
-@contextmanager
-def open_parquet(path: Path | pa.NativeFile, told: str = "") -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; what is damaged in it is named, when it is read within the block too.
-
-    Args:
-        path: The file, or its bytes.
-        told: Its name, for errors, where only its bytes are here.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no Parquet file.
-    """
-    with naming_damage(told or path), pq.ParquetFile(path) as file:
-        yield file
-
-
-def map_arrow(path: Path) -> pa.Table:
-    """Read an Arrow file through a memory map, with every offset in it checked: a false one could lead anywhere.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no Arrow file.
-    """
-    with naming_damage(path):
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate(full=True)
-    return table
-
-
-@contextmanager
-def naming_damage(name: object) -> Iterator[None]:
-    """Turn whatever Arrow raises on damaged bytes into a `ValueError` that names where they are from."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the file system, and no damage
-            raise
-        reason = " ".join(str(error).split()) or "it asks for more memory than there is"
-        raise ValueError(f"{name} is damaged, or of another kind: {reason}") from None

@@ -16,7 +16,7 @@ IMAGES_A_PERSON = 6
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--kills", type=int, default=0, help="how often tests/faults kills a run; by default a few times")
-    parser.addoption("--hostile", type=int, default=500, help="how many hostile files tests/faults makes in all")
+    parser.addoption("--hostile", type=int, default=300, help="how many hostile files tests/faults makes in all")
     parser.addoption("--fault-seed", type=int, default=0, help="decides moments and damages in tests/faults")
 
 

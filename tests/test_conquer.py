@@ -332,7 +332,7 @@ def test_another_arrow_file_is_no_cache(tmp_path):
     pa = pytest.importorskip("pyarrow")
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.schema([("image", pa.binary())])):
         pass
-    with pytest.raises(ValueError, match=r"no feature cache of ours.*image"):
+    with pytest.raises(ValueError, match=r"no whole feature cache: .*a.arrow has the columns image \(binary\)"):
         read_embeddings(tmp_path / "a.arrow", IDENTITY)
 
 

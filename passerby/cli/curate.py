@@ -189,7 +189,8 @@ def _excluded_lines(root: Path, result: "Exclusion", *, is_partial: bool) -> Ite
 
 def _read_names(path: Path, column: str) -> frozenset[str]:
     """Read names from a text file, a JSON list, or a column of a Parquet file."""
-    from passerby.untrusted import open_parquet, read_json
+    from passerby.columnar import open_parquet
+    from passerby.untrusted import read_json
 
     if path.suffix == ".parquet":
         with open_parquet(path) as file:

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from passerby.columnar import map_arrow, naming_damage, open_parquet
 from passerby.readers.caption_tars import image_facts, read_samples
 from passerby.readers.inputs import NAME_PATTERN
-from passerby.untrusted import map_arrow, naming_damage, open_parquet, read_json
+from passerby.untrusted import read_json
 
 Kind = Literal["webdataset", "parquet", "arrow", "json", "lines"]
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from passerby.columnar import map_arrow, naming_damage
 from passerby.images import ImageProblem
 from passerby.readers.files import Content, read_each
 from passerby.readers.inputs import build_inputs, qualified
-from passerby.untrusted import map_arrow, naming_damage
 
 _OPEN_CONTAINERS = 8
 _opening = threading.Lock()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import yaml
 
-from passerby.untrusted import naming_damage, read_json
+from passerby.columnar import naming_damage
+from passerby.untrusted import read_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,6 +7,7 @@ from typing import Any
 
 from passerby.config import config_hash, describe_difference
 from passerby.runtime import create_atomically
+from passerby.untrusted import parse_json
 
 CONFIG_NAME = "config.json"
 ERASURES_NAME = "erasures.jsonl"
@@ -62,7 +63,7 @@ def check_claim(root: Path | str, claimed: bytes, config: Mapping[str, Any]) -> 
     Raises:
         ValueError: it is another.
     """
-    before = json.loads(claimed)
+    before = parse_json(claimed, f"{root}/{CONFIG_NAME}")
     if config_hash(before) != config_hash(config):
         difference = describe_difference(before, config)
         raise ValueError(f"{root} was made with another configuration ({difference}); give another --out, or delete it")

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from passerby.columnar import map_arrow
 from passerby.config import describe_difference
 from passerby.runtime import atomic_file
-from passerby.untrusted import map_arrow, parse_json
+from passerby.untrusted import parse_json
 
 FOLDER = "embeddings"
 """Of a data set; files that are no shard's belong to the data set as a whole."""

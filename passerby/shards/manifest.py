@@ -239,7 +239,7 @@ def _done_records(root: Path, names: Sequence[str], *, are_tars_here: bool) -> t
     found = {name: read_record(root, name) for name in names}
     if missing := [name for name, record in found.items() if record is None]:
         raise FileNotFoundError(
-            f"{root} lacks {len(missing)} of {len(names)} shards ({_listed(missing)}); run again, on machines that share this folder"
+            f"{root} lacks {len(missing)} of {len(names)} shards ({_listed(missing)}); run again, all on this folder"
         )
     return tuple(record for record in found.values() if record is not None)
 

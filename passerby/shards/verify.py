@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from passerby.columnar import open_parquet
+from passerby.runtime import follow_parent
 from passerby.shards.manifest import (
     MANIFEST_NAME,
     QUARANTINE_NAME,
@@ -34,7 +36,7 @@ from passerby.shards.table import hash_column, layout_of, open_table, text_membe
 from passerby.shards.tar import BLOCK, END, padding_after, tar_header
 from passerby.shards.write import ShardRecord, meta_path, read_footer, tar_path
 from passerby.storage import RemoteFolder, is_url
-from passerby.untrusted import open_parquet, read_json
+from passerby.untrusted import read_json
 
 MAX_PROBLEMS_A_SHARD = 100
 """Where this many are found, more would tell nothing new."""
@@ -142,7 +144,7 @@ def _verify_shards(
     if workers == 1:
         yield from map(check, manifest.shards, has_sound_table)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=follow_parent) as pool:
         yield from pool.map(check, manifest.shards, has_sound_table)
 
 

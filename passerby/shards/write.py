@@ -16,11 +16,12 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from passerby.columnar import naming_damage
 from passerby.runtime import atomic_file, remove_stale_temporaries
 from passerby.sample import Rejected, Sample
 from passerby.shards.table import TableWriter, text_members
 from passerby.shards.tar import TarWriter
-from passerby.untrusted import naming_damage, parse_json
+from passerby.untrusted import parse_json
 
 SHARD_PATTERN = re.compile(r"(?P<split>[a-z][a-z0-9_]{0,39})-(?P<index>[0-9]{5,7})-of-(?P<of>[0-9]{5,7})")
 """A shard's name. What a file says is matched against it before it becomes a path."""
@@ -116,7 +117,7 @@ def check_name(name: str) -> None:
     found = SHARD_PATTERN.fullmatch(name)
     if not found or int(found["index"]) >= int(found["of"]):
         raise ValueError(
-            f"{name!r} names no shard; names are like train-00003-of-00064: a lower-case word, and numbers from 0"
+            f"{name!r:.80} names no shard; names are like train-00003-of-00064: a lower-case word, and numbers from 0"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from passerby.config import ConfigError, describe_difference
-from passerby.runtime import write_atomically
+from passerby.runtime import follow_parent, write_atomically
 from passerby.synthetic.people import FINEGPR_NAMES, Person, draw_person
 from passerby.synthetic.render import RENDERER_VERSION, render
 from passerby.synthetic.scene import View
@@ -132,7 +132,8 @@ def run_people(work: Callable[[int], Work], identities: int, workers: int) -> It
         yield from ((identity, work(identity)) for identity in people)
         return
     # Spawned, because a forked child may inherit locks of a caller's threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent) as pool:
         tasks = {pool.submit(work, identity): identity for identity in people}
         try:
             for task in as_completed(tasks):

@@ -4,7 +4,6 @@ There is no index, so nothing is promised about who sees what: every worker of e
 so that any number of shards feeds any number of ranks, and mixes samples in a buffer. A run that goes on draws anew.
 """
 
-import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from passerby.training.reading import (
     note_cuts,
     outlive_termination,
 )
+from passerby.untrusted import parse_json
 
 SHUFFLED_SAMPLES = 2000
 """Buffer of a worker: some tens of megabytes of person crops."""
@@ -171,10 +171,17 @@ def _match(path: str) -> list[str]:
 
 def _as_ours(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Decode what `passerby.shards.read.ShardDataset` gives decoded."""
+    place = f"{sample['__url__']}, sample {sample['__key__']}"
     if "txt" not in sample:
-        raise BadSample(f"{sample['__url__']}, sample {sample['__key__']}: has no caption; its members are {[*sample]}")
-    caption = " ".join(sample["txt"].decode().split())
-    return {**sample, "txt": caption, "json": {"caption": caption, **json.loads(sample.get("json", b"{}"))}}
+        raise BadSample(f"{place}: has no caption; its members are {[*sample]}")
+    try:
+        caption = " ".join(sample["txt"].decode().split())
+        fields = parse_json(sample.get("json", b"{}"), "its .json")
+    except ValueError as error:
+        raise BadSample(f"{place}: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadSample(f"{place}: its .json holds {type(fields).__name__}, and no object")
+    return {**sample, "txt": caption, "json": {"caption": caption, **fields}}
 
 
 def _worker_number() -> int:
