@@ -1,7 +1,7 @@
 """What MMET hides of images and captions, and what is to be told of it."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,10 @@ from passerby.training.batch import Batch
 from pretrain.codebook import Codebook, patch_vectors
 from pretrain.image_masking import MaskMode, expect_person, find_person, mask_patches
 from pretrain.masking import MaskedText, WordMasking
+from pretrain.patch_pixels import PatchPixels
+
+PatchTarget = Literal["codes", "pixels"]
+"""What hidden patches are told as: codes of a codebook, or their own pixels."""
 
 PATCH_STREAM = 1
 """Added to a batch's seed, so that patches are not drawn by the numbers that words are drawn by."""
@@ -22,12 +26,12 @@ class MaskedPatches(NamedTuple):
     is_hidden: Tensor
     """Bool (batch, patches)."""
 
-    codes: Tensor
-    """Of all patches, Int64 (batch, patches)."""
+    targets: Tensor
+    """Of all patches: codes, Int64 (batch, patches), or pixels, Float (batch, patches, 3 * patch_size ** 2)."""
 
 
 class Hiding(nn.Module):
-    """Masks, and the codebook that hidden patches are told by.
+    """Masks, and what hidden patches are told as.
 
     Args:
         tokenizer: Of the captions.
@@ -36,7 +40,8 @@ class Hiding(nn.Module):
         patch_size: Pixels.
         patch_share: Of an image's patches.
         mode: Where patches are hidden.
-        codes: Size of the codebook.
+        target: What hidden patches are told as.
+        codes: Size of the codebook, where there is one.
         mean: Of RGB in [0, 1], subtracted from the images.
         std: By which they are divided.
     """
@@ -54,6 +59,7 @@ class Hiding(nn.Module):
         patch_size: int,
         patch_share: float,
         mode: MaskMode,
+        target: PatchTarget,
         codes: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
@@ -62,19 +68,21 @@ class Hiding(nn.Module):
         self.grid, self.mode = grid, mode
         self.count = max(1, round(patch_share * grid[0] * grid[1]))
         self.words = WordMasking(tokenizer, word_share)
-        self.codebook = Codebook(codes, patch_size)
+        self.target = Codebook(codes, patch_size) if target == "codes" else PatchPixels(patch_size)
         self.register_buffer("expected_person", expect_person(grid), persistent=False)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def fit(self, batches: Iterable[Batch], images: int) -> None:
-        """Make the codebook of the first images of some batches."""
+        """Make the codebook of the first images of some batches, where there is one."""
+        if not isinstance(self.target, Codebook):
+            return
         described: list[Tensor] = []
         for batch in batches:
-            described.append(patch_vectors(self._pixels(batch), self.codebook.patch_size))
+            described.append(patch_vectors(self._pixels(batch), self.target.patch_size))
             if sum(map(len, described)) >= images:
                 break
-        self.codebook.fit(torch.cat(described)[:images].flatten(0, 1))
+        self.target.fit(torch.cat(described)[:images].flatten(0, 1))
 
     def of_images(self, batch: Batch) -> MaskedPatches:
         """Draw patches of each image, where its parsing map shows the person or else where people mostly stand."""
@@ -83,7 +91,7 @@ class Hiding(nn.Module):
             is_person = find_person(batch["parsing"], self.grid)
         seed = int(batch["seed"]) + PATCH_STREAM
         is_hidden = mask_patches(is_person, self.grid, self.count, mode=self.mode, seed=seed)
-        return MaskedPatches(is_hidden, self.codebook(self._pixels(batch)))
+        return MaskedPatches(is_hidden, self.target(self._pixels(batch)))
 
     def of_captions(self, batch: Batch) -> MaskedText:
         """Draw words of each caption."""

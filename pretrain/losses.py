@@ -105,6 +105,19 @@ def masked_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets, reduction="sum") / max(1, len(targets))
 
 
+def hidden_loss(told: Tensor, targets: Tensor) -> Tensor:
+    """Give the loss of what is told of hidden words or patches, and 0 with gradients of 0 where nothing is hidden: Float (), fp32.
+
+    Args:
+        told: Float (hidden, labels), or (hidden, pixels).
+        targets: Labels, Int64 (hidden,): their mean negative log-likelihood; or pixels, Float (hidden, pixels): the mean
+            squared error.
+    """
+    if not targets.is_floating_point():
+        return masked_token_loss(told, targets)
+    return functional.mse_loss(told.float(), targets, reduction="sum") / max(1, targets.numel())
+
+
 class Temperature(nn.Module):
     """What cosines are multiplied by: 1 / temperature, fixed or learned.
 

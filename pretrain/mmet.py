@@ -2,12 +2,12 @@
 
 Source: Xiang et al., Deep multimodal representation learning for generalizable person re-identification (MMET), section 3, and
 its code, which is that of FLAVA (Singh et al., 2022). Where we depart: the text encoder is BERT, whose layers normalise
-after instead of before; patches are told as codes of k-means (see `pretrain.codebook`); only the multimodal encoder is shown
+after instead of before; patches are told as codes of k-means (see
+`pretrain.codebook`) or as their pixels; only the multimodal encoder is shown
 foreign captions, so that all true pairs take part in the contrast, where equal captions are no negatives; and what of
 the region of the person is open is in `pretrain.image_masking`.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +24,13 @@ from passerby.tokens import Tokenizer
 from passerby.training.batch import Batch
 from passerby.training.method import encoder_table, idle_loss
 from pretrain.codebook import codebook_scores
-from pretrain.hiding import Hiding
+from pretrain.hiding import Hiding, PatchTarget
 from pretrain.image_masking import MaskMode
-from pretrain.losses import Temperature, contrastive_loss, equal_rows, masked_token_loss
+from pretrain.losses import Temperature, contrastive_loss, equal_rows, hidden_loss
 from pretrain.masking import NOT_MASKED
 from pretrain.retrieval import retrieval_scores
 from pretrain.sight import draw_foreign_captions, join, matching_margins, predict_alone, predict_together, see
-from pretrain.tally import Tally
+from pretrain.tally import Score, tally_for
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Of AdamW, as in the authors' code."""
@@ -88,8 +88,11 @@ class Config:
     contrastive_weight: float = 1.0
     """Of the global contrastive loss; the others have 1."""
 
+    patch_target: PatchTarget = "codes"
+    """What hidden patches are told as: `codes` of a codebook, or `pixels`, normalised in each patch."""
+
     codebook_size: int = 512
-    """Codes that patches are told as."""
+    """Codes that patches are told as; of `pixels` there are none."""
 
     codebook_images: int = 1_600
     """Training images of which the codes are made: 200,000 patches of 16 pixels."""
@@ -139,6 +142,7 @@ class MMET(nn.Module):
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.config, self.pad_id = config, tokenizer.pad_id
+        patch_size = ARCHITECTURES[config.architecture].patch_size
         self.flava = Flava(
             architecture=config.architecture,
             height_width=(config.image_height, config.image_width),
@@ -146,10 +150,9 @@ class MMET(nn.Module):
             vocabulary_size=tokenizer.size,
             pad_id=tokenizer.pad_id,
             multimodal_layers=config.multimodal_layers,
-            codes=config.codebook_size,
+            patch_outputs=config.codebook_size if config.patch_target == "codes" else 3 * patch_size**2,
         )
         self.temperature = Temperature(INITIAL_TEMPERATURE, is_learned=True)
-        patch_size = ARCHITECTURES[config.architecture].patch_size
         self.hiding = Hiding(
             tokenizer,
             word_share=config.masked_word_share,
@@ -157,6 +160,7 @@ class MMET(nn.Module):
             patch_size=patch_size,
             patch_share=config.masked_patch_share,
             mode=config.mask_mode,
+            target=config.patch_target,
             codes=config.codebook_size,
             mean=config.image_mean,
             std=config.image_std,
@@ -181,7 +185,7 @@ class MMET(nn.Module):
         }
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Make the codebook."""
+        """Make the codebook, where there is one."""
         self.hiding.fit(batches, self.config.codebook_images)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -204,9 +208,10 @@ class MMET(nn.Module):
             `image_patch_accuracy`, `text_word_accuracy`, `multimodal_patch_accuracy`, `multimodal_word_accuracy`, each with
             its `…_chance` of always telling the most frequent label; `matching_accuracy`, how often an image goes better with
             its own caption than with a different one (by chance 0.5); `codebook_use`, the share of codes that the images have,
-            and `codebook_perplexity`; and see `pretrain.retrieval.retrieval_scores`.
+            and `codebook_perplexity`; and see `pretrain.retrieval.retrieval_scores`. Where patches are told as pixels, their
+            mean squared `…_error` stands for the accuracy, and nothing on a codebook.
         """
-        tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        tallies: dict[str, Score] = {}
         features: list[tuple[Tensor, Tensor, Tensor]] = []
         margins: list[Tensor] = []
         codes: list[Tensor] = []
@@ -217,18 +222,18 @@ class MMET(nn.Module):
             states = join(self.flava, sight, own)
             is_own = torch.ones_like(own, dtype=torch.bool)
             told = predict_alone(self.flava, sight) | predict_together(self.flava, sight, states, is_own=is_own)
-            for name, (logits, labels) in told.items():
-                tallies[name].add(logits, labels)
+            for name, (guesses, targets) in told.items():
+                tallies.setdefault(name, tally_for(targets)).add(guesses, targets)
             margins.append(matching_margins(self.flava, states, join(self.flava, sight, foreign))[foreign != own])
             features.append((*self.flava.embed(sight.images, sight.texts), self._padded(batch["token_ids"])))
-            codes.append(sight.patches.codes.flatten())
+            if self.config.patch_target == "codes":
+                codes.append(sight.patches.targets.flatten())
         is_right = torch.cat(margins) > 0
         return {
-            **{f"{name}_accuracy": tally.accuracy for name, tally in tallies.items()},
-            **{f"{name}_chance": tally.chance for name, tally in tallies.items()},
+            **{key: score for name, tally in tallies.items() for key, score in tally.scores(name).items()},
             "matching_accuracy": float(is_right.sum()) / max(1, len(is_right)),
             "matching_chance": 0.5,
-            **codebook_scores(torch.cat(codes), self.config.codebook_size),
+            **(codebook_scores(torch.cat(codes), self.config.codebook_size) if codes else {}),
             **retrieval_scores(*(torch.cat(parts) for parts in zip(*features, strict=True))),
         }
 
@@ -237,15 +242,15 @@ class MMET(nn.Module):
         return self.flava.image_encoder, encoder_table(self.config)
 
     def _image_losses(self, batch: Batch) -> dict[str, Tensor]:
-        is_hidden, codes = self.hiding.of_images(batch)
+        is_hidden, targets = self.hiding.of_images(batch)
         states = self.flava.patch_states(self.flava.see(batch["images"], is_hidden))
-        return {"image_patch_loss": masked_token_loss(self.flava.patch_head(states[is_hidden]), codes[is_hidden])}
+        return {"image_patch_loss": hidden_loss(self.flava.patch_head(states[is_hidden]), targets[is_hidden])}
 
     def _text_losses(self, batch: Batch) -> dict[str, Tensor]:
         shown, labels = self.hiding.of_captions(batch)
         is_masked = labels != NOT_MASKED
         states = self.flava.text_encoder(shown, batch["token_mask"])
-        return {"text_word_loss": masked_token_loss(self.flava.word_head(states[is_masked]), labels[is_masked])}
+        return {"text_word_loss": hidden_loss(self.flava.word_head(states[is_masked]), labels[is_masked])}
 
     def _pair_losses(self, batch: Batch) -> dict[str, Tensor]:
         sight = see(self.flava, self.hiding, batch)
@@ -256,7 +261,7 @@ class MMET(nn.Module):
         told = predict_together(self.flava, sight, states, is_own=is_own)
         is_equal = equal_rows(self._padded(batch["token_ids"]), is_gathered=True)
         return {
-            **{f"{name}_loss": masked_token_loss(*prediction) for name, prediction in told.items()},
+            **{f"{name}_loss": hidden_loss(*prediction) for name, prediction in told.items()},
             "matching_loss": functional.cross_entropy(self.flava.matching_head(states.pair).float(), is_own.long()),
             "contrastive_loss": contrastive_loss(
                 *self.flava.embed(sight.images, sight.texts),

@@ -12,7 +12,7 @@ from pretrain.losses import equal_rows
 from pretrain.masking import NOT_MASKED
 
 Predictions = dict[str, tuple[Tensor, Tensor]]
-"""Logits, Float (told, labels that there are), and labels, Int64 (told,), by what is told."""
+"""Logits, Float (told, labels that there are), and labels, Int64 (told,), or pixels, Float (told, pixels) both; by what is told."""
 
 
 class Sight(NamedTuple):
@@ -60,11 +60,11 @@ def join(flava: Flava, sight: Sight, places: Tensor) -> MultimodalStates:
 
 def predict_alone(flava: Flava, sight: Sight) -> Predictions:
     """Tell hidden patches from images, and hidden words from captions."""
-    is_hidden, codes = sight.patches
+    is_hidden, targets = sight.patches
     is_masked = sight.labels != NOT_MASKED
     patches = flava.patch_states(sight.masked_images)[is_hidden]
     return {
-        "image_patch": (flava.patch_head(patches), codes[is_hidden]),
+        "image_patch": (flava.patch_head(patches), targets[is_hidden]),
         "text_word": (flava.word_head(sight.masked_texts[is_masked]), sight.labels[is_masked]),
     }
 
@@ -82,7 +82,7 @@ def predict_together(flava: Flava, sight: Sight, states: MultimodalStates, *, is
     is_masked = (sight.labels != NOT_MASKED) & is_own[:, None]
     patches, words = states.patches[is_hidden], states.words[is_masked]
     return {
-        "multimodal_patch": (flava.multimodal_patch_head(patches), sight.patches.codes[is_hidden]),
+        "multimodal_patch": (flava.multimodal_patch_head(patches), sight.patches.targets[is_hidden]),
         "multimodal_word": (flava.multimodal_word_head(words), sight.labels[is_masked]),
     }
 

@@ -195,7 +195,7 @@ def test_codes_are_of_the_pixels_before_they_were_normalised(tokenizer):
     method, batch = build_tiny(tokenizer), make_batch(tokenizer, CAPTIONS[:3])
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (TINY.image_mean, TINY.image_std))
     pixels = torch.stack([image * std + mean for image in batch["images"]])
-    assert torch.equal(method.hiding.of_images(batch).codes, method.hiding.codebook(pixels))
+    assert torch.equal(method.hiding.of_images(batch).targets, method.hiding.target(pixels))
 
 
 @pytest.mark.parametrize("modality_weights", [IMAGES, TEXTS, PAIRS])
@@ -281,3 +281,39 @@ def test_presets_fit(name):
 def test_what_does_not_fit_is_named(values, message):
     with pytest.raises(ConfigError, match=message):
         read_section(Config, values)
+
+
+def test_pixels_are_told_by_their_squared_error_within_each_patch(tokenizer):
+    method, batch = (
+        build_tiny(tokenizer, modality_weights=IMAGES, patch_target="pixels"),
+        make_batch(tokenizer, CAPTIONS[:4]),
+    )
+    is_hidden, _ = method.hiding.of_images(batch)
+    pixels = batch["images"] * torch.tensor(TINY.image_std).view(3, 1, 1) + torch.tensor(TINY.image_mean).view(3, 1, 1)
+    errors = []
+    for i, p in is_hidden.nonzero().tolist():
+        row, column = 8 * (p // 2), 8 * (p % 2)
+        patch = pixels[i, :, row : row + 8, column : column + 8].flatten()
+        wanted = (patch - patch.mean()) / patch.std(correction=0)
+        states = method.flava.image_encoder.norm(method.flava.see(batch["images"][i][None], is_hidden[i][None]))[0]
+        errors.append((method.flava.patch_head(states[1 + p]) - wanted).square().mean().item())
+    assert losses_of(method, batch) == {"image_patch_loss": pytest.approx(sum(errors) / len(errors), rel=1e-3)}
+
+
+def test_pixels_need_no_codebook_and_are_learnt(tokenizer):
+    method = build(replace(TINY, patch_target="pixels"), tokenizer, generator_seed=0)
+    method.prepare(iter(()))
+    batch = make_batch(tokenizer, CAPTIONS)
+    before = method.eval().evaluate([batch])
+    assert before["image_patch_chance"] == pytest.approx(1, abs=0.05)
+    assert not {"codebook_use", "image_patch_accuracy"} & before.keys()
+    optimizer = method.build_optimizer(method.parameter_groups())
+    method.train()
+    for step in range(60):
+        shared = {"seed": torch.tensor(step % 3), "shared_seed": torch.tensor(step)}
+        method({**batch, **shared})["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = method.eval().evaluate([batch])
+    assert after["image_patch_error"] < 0.9 * before["image_patch_error"]
+    assert after["multimodal_patch_error"] < 0.9 * before["multimodal_patch_error"]

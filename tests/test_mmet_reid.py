@@ -73,7 +73,7 @@ def test_tokens_are_those_of_the_net_that_was_trained_in_advance(tokenizer):
         vocabulary_size=tokenizer.size,
         pad_id=tokenizer.pad_id,
         multimodal_layers=2,
-        codes=5,
+        patch_outputs=5,
     ).eval()
     searcher = build_tiny(tokenizer).searcher
     for name in mmet.ENCODERS["multimodal"]:

@@ -84,7 +84,7 @@ class Flava(nn.Module):
         vocabulary_size: Different tokens.
         pad_id: Of the vocabulary.
         multimodal_layers: Of the multimodal encoder.
-        codes: Different patches that can be told.
+        patch_outputs: Numbers that are told of a patch: logits of codes, or pixels.
 
     Raises:
         ValueError: there is no such architecture, or its patches do not tile the images.
@@ -99,7 +99,7 @@ class Flava(nn.Module):
         vocabulary_size: int,
         pad_id: int,
         multimodal_layers: int,
-        codes: int,
+        patch_outputs: int,
     ) -> None:
         super().__init__()
         self.image_encoder = build_vit(architecture, height_width)
@@ -110,9 +110,9 @@ class Flava(nn.Module):
         self.multimodal_encoder = MultimodalEncoder(
             text_width=text_width, width=width, layers=multimodal_layers, heads=heads
         )
-        self.patch_head = _build_head(width, codes)
+        self.patch_head = _build_head(width, patch_outputs)
         self.word_head = _build_head(text_width, vocabulary_size)
-        self.multimodal_patch_head = _build_head(width, codes)
+        self.multimodal_patch_head = _build_head(width, patch_outputs)
         self.multimodal_word_head = _build_head(width, vocabulary_size)
         self.matching_head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
         self.image_projection = nn.Linear(width, width)
