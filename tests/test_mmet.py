@@ -304,7 +304,8 @@ def test_pixels_need_no_codebook_and_are_learnt(tokenizer):
     method = build(replace(TINY, patch_target="pixels"), tokenizer, generator_seed=0)
     method.prepare(iter(()))
     batch = make_batch(tokenizer, CAPTIONS)
-    before = method.eval().evaluate([batch])
+    with torch.no_grad():
+        before = method.eval().evaluate([batch])
     assert before["image_patch_chance"] == pytest.approx(1, abs=0.05)
     assert not {"codebook_use", "image_patch_accuracy"} & before.keys()
     optimizer = method.build_optimizer(method.parameter_groups())
@@ -314,6 +315,7 @@ def test_pixels_need_no_codebook_and_are_learnt(tokenizer):
         method({**batch, **shared})["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-    after = method.eval().evaluate([batch])
+    with torch.no_grad():
+        after = method.eval().evaluate([batch])
     assert after["image_patch_error"] < 0.9 * before["image_patch_error"]
     assert after["multimodal_patch_error"] < 0.9 * before["multimodal_patch_error"]
