@@ -1,13 +1,18 @@
 """Where units of work run. The local engine: a pool of processes, results in order, a bounded number in flight."""
 
+import mmap
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Protocol, TypeVar
 
 from passerby.runtime import follow_parent
@@ -16,7 +21,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Job(Protocol[Result_co]):
-    """Work cut into numbered units. It is pickled once for each worker; a unit's result must not depend on the worker."""
+    """Work cut into numbered units. It is pickled; a unit's result must not depend on the worker."""
 
     def run_unit(self, index: int) -> Result_co:
         """Do unit `index`."""
@@ -56,15 +61,29 @@ def run_units(job: Job[Result_co], indices: Iterable[int], *, workers: int) -> I
         yield from map(job.run_unit, indices)
         return
     _share_cores(workers)
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(job,)
-    )
-    try:
-        yield from _in_order(pool, iter(indices), in_flight=4 * workers)
-    except BrokenProcessPool as error:
-        raise RuntimeError("a worker process died, perhaps for want of memory; run again to go on") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with _written(job) as path:
+        pool = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(path,)
+        )
+        try:
+            yield from _in_order(pool, iter(indices), in_flight=4 * workers)
+        except BrokenProcessPool as error:
+            raise RuntimeError("a worker process died, perhaps for want of memory; run again to go on") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _written(job: Job[object]) -> Iterator[Path]:
+    """Write a job where its workers find it.
+
+    The pool itself would send it through a pipe; and should a worker die before it has read all of a large job, Python would
+    wait for ever for somebody to read the rest.
+    """
+    with NamedTemporaryFile(prefix="passerby-job-") as file:
+        file.write(ForkingPickler.dumps(job))
+        file.flush()
+        yield Path(file.name)
 
 
 def _share_cores(workers: int) -> None:
@@ -89,10 +108,12 @@ def _in_order(pool: ProcessPoolExecutor, indices: Iterator[int], in_flight: int)
 _run_unit: Callable[[int], object]
 
 
-def _start_worker(job: Job[object]) -> None:
+def _start_worker(path: Path) -> None:
     global _run_unit  # noqa: PLW0603  (the one place where a pool's worker can keep its job)
+    follow_parent(leaving=path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pickled:
+        job: Job[object] = ForkingPickler.loads(pickled)
     _run_unit = job.run_unit
-    follow_parent()
 
 
 def _run_in_worker(index: int) -> Any:  # noqa: ANN401  (whatever the job gives)

@@ -95,13 +95,19 @@ def remove_stale_temporaries(folder: Path, *, only_of_this_machine: bool = False
     return removed
 
 
-def follow_parent() -> None:
-    """From now on, end this worker process when the one that started it is gone: a killed driver leaves no orphans at work."""
+def follow_parent(*, leaving: Path | None = None) -> None:
+    """From now on, end this worker process when the one that started it is gone: a killed driver leaves no orphans at work.
+
+    Args:
+        leaving: A file of the driver's, which could not remove it.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow() -> None:
         wait([parent.sentinel])
+        if leaving is not None:
+            leaving.unlink(missing_ok=True)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

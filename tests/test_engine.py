@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import dataclass
@@ -47,6 +48,41 @@ def test_a_killed_worker_is_said_so():
         list(run_units(Die(), [0], workers=2))
 
 
+@dataclass(frozen=True)
+class Heavy:
+    """Kills whoever unpickles it, before the rest of it is read: more than a pipe holds."""
+
+    fuse: object
+    load: bytes = bytes(1 << 20)
+
+    def run_unit(self, index: int) -> int:
+        return index
+
+
+class Fuse:
+    def __reduce__(self):
+        return go_off, ()
+
+
+def go_off() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_killed_before_it_has_its_job_is_said_so():
+    with pytest.raises(RuntimeError, match="worker process died"):
+        list(run_units(Heavy(Fuse()), [0], workers=2))
+
+
+def test_the_job_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    units = run_units(Square(), range(3), workers=2)
+    assert next(units) == 0
+    (job,) = tmp_path.glob("passerby-job-*")
+    assert job.stat().st_mode & 0o077 == 0
+    assert [*units] == [1, 4]
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_no_workers_is_refused():
     with pytest.raises(ValueError, match="workers is 0"):
         list(run_units(Square(), [1], workers=0))
@@ -70,11 +106,14 @@ def test_workers_end_when_their_driver_is_killed(tmp_path):
             """
         )
     )
-    driver = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path)
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    driver = subprocess.Popen([sys.executable, "job.py"], cwd=tmp_path, env=environment)
     pids = wait_for(lambda: len(found := list(tmp_path.glob("*.pid"))) == 2 and [int(path.stem) for path in found])
     driver.kill()
     driver.wait()
     assert wait_for(lambda: not any(is_alive(pid) for pid in pids))
+    assert [*(tmp_path / "temporary").iterdir()] == []
 
 
 def is_alive(pid: int) -> bool:
