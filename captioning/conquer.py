@@ -46,6 +46,9 @@ class Scorer(Protocol):
     logit_scale: float
     """The factor on cosines that the model was trained with (100 for OpenAI's CLIP)."""
 
+    on_gpu: bool
+    """Whether the CPU is idle while images are encoded, and so can decode the next ones."""
+
     def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Give float32 (prompts, width) of unit length."""
         ...
@@ -63,6 +66,7 @@ class HashScorer:
 
     identity: Mapping[str, str] = {"model": "none"}
     logit_scale = 100.0
+    on_gpu = False
     width = 64
 
     def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -68,7 +68,9 @@ def luperson_t(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the image tower.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 64,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that decode, in each process.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads in each process that decode while a batch is encoded; 0: as is best.")
+    ] = 0,
     phrases: Annotated[Path | None, typer.Option(help="Your own phrase bank.")] = None,
     templates: Annotated[Path | None, typer.Option(help="Folder of your own sentence families.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Your own synonym table.")] = None,
@@ -141,6 +143,7 @@ def luperson_t(
     else:
         assert place is not None
         assert scorer is not None
+        threads = threads or (0 if isinstance(place, Path) else 1)  # what a network delays can be overtaken
         shards = Shards(output.root, place, kind, names, keep, shard_size, split, batch_size, threads, embeddings)
         recipe = _from_images(shards, words, scorer)
     _run(recipe, spread, output, max_bad)

@@ -98,6 +98,7 @@ class OpenClipScorer:
         self._network = network.eval().requires_grad_(requires_grad=False)
         self._tokenizer = open_clip.get_tokenizer(source.open_clip_name, **source.tokenizer_options())
         self._device = next(network.parameters()).device
+        self.on_gpu = self._device.type != "cpu"
         self.logit_scale = float(self._network.logit_scale.exp())
         size = self._network.visual.image_size
         self._height_width: tuple[int, int] = (size, size) if isinstance(size, int) else size
