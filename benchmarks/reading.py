@@ -1,11 +1,12 @@
-"""How fast training reads, beside the `webdataset` library on the same tars, and whether memory stays flat.
+"""How fast training reads, beside `webdataset` and Hugging Face's `datasets` on the same tars, and whether memory stays flat.
 
     python -m benchmarks.reading [ROOT] [--samples 20000] [--workers 0 1 2]
 
 Without ROOT, shards of noise are made (JPEG crops of 256x128). Raw: the members of every sample as bytes, ours with its fields
-parsed, too. Examples: decoded, a random window resized to 256x128, mirrored, tokenised and batched; `webdataset` with its own
-decoder and torchvision's transforms. The page cache is warm unless ROOT is larger than memory: for cold disks, that is
-where the orders differ. Memory is that of a process that reads ten epochs, after the second and after the tenth.
+parsed, too. Examples: decoded, a random window resized to 256x128, mirrored, tokenised and batched; `webdataset`, and `datasets`
+where it is installed, with their own decoders and torchvision's transforms. The page cache is warm unless ROOT is larger than
+memory: for cold disks, that is where the orders differ. Memory is that of a process that reads ten epochs, after the second and
+after the tenth.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -43,7 +45,7 @@ MOST_EXAMPLES = 2_048
 """Of those that are decoded, in each pass: a hundred times as slow as reading bytes."""
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("key", "caption", "sha256", "path", "person_id")])
-LIBRARY = "webdataset"
+WEBDATASET, DATASETS = "webdataset", "HF datasets"
 
 
 class Input:
@@ -82,16 +84,21 @@ def measure_bytes(root: Path, most: int, repeats: int) -> Iterator[Row]:
     orders = {"in order": range(count), "shuffled nearby": near.order(0), "shuffled wholly": anywhere.order(0)}
     tars = sorted(map(str, root.glob("data/*.tar")))
     methods: dict[str, Callable[[], object]] = {name: partial(read, samples, order) for name, order in orders.items()}
-    methods[LIBRARY] = lambda: exhaust(webdataset.WebDataset(tars, shardshuffle=False, empty_check=False))
-    found = rates(methods, count, repeats)
+    rivals: dict[str, Callable[[], object]] = {
+        WEBDATASET: lambda: exhaust(webdataset.WebDataset(tars, shardshuffle=False, empty_check=False))
+    }
+    if find_spec("datasets"):
+        rivals[DATASETS] = lambda: exhaust(by_datasets(tars, decode=False))
+    found = rates(methods | rivals, count, repeats)
     for name in orders:
-        yield Row(
-            task=f"read bytes, {name}",
-            rate=found[name],
-            unit="samples/s",
-            rival=f"{LIBRARY}, in order",
-            rival_rate=found[LIBRARY],
-        )
+        for rival in rivals:
+            yield Row(
+                task=f"read bytes, {name}",
+                rate=found[name],
+                unit="samples/s",
+                rival=f"{rival}, in order",
+                rival_rate=found[rival],
+            )
 
 
 def measure_examples(root: Path, worker_counts: list[int], repeats: int) -> Iterator[Row]:
@@ -106,18 +113,22 @@ def measure_examples(root: Path, worker_counts: list[int], repeats: int) -> Iter
     steps = min(MOST_EXAMPLES // BATCH_SIZE, data.steps_an_epoch(BATCH_SIZE))
     for workers in worker_counts:
         share = Share(batch_size=BATCH_SIZE, accumulation=1, rank=0, world=1, workers=workers, pin_memory=False)
-        methods: dict[str, Callable[[], object]] = {
-            "ours": partial(train, data, steps, share),
-            LIBRARY: partial(read_by_library, root, data.tokenizer, workers, steps),
+        rivals = {
+            WEBDATASET: examples_by_webdataset,
+            **({DATASETS: examples_by_datasets} if find_spec("datasets") else {}),
         }
+        methods: dict[str, Callable[[], object]] = {"ours": partial(train, data, steps, share)}
+        for rival, examples in rivals.items():
+            methods[rival] = partial(load, examples, root, data.tokenizer, workers, steps)
         found = rates(methods, steps * BATCH_SIZE, repeats)
-        yield Row(
-            task=f"read examples, {workers} workers",
-            rate=found["ours"],
-            unit="samples/s",
-            rival=f"{LIBRARY} and torchvision",
-            rival_rate=found[LIBRARY],
-        )
+        for rival in rivals:
+            yield Row(
+                task=f"read examples, {workers} workers",
+                rate=found["ours"],
+                unit="samples/s",
+                rival=f"{rival} and torchvision",
+                rival_rate=found[rival],
+            )
 
 
 def read(samples: ShardDataset, order: Iterable[Any]) -> int:
@@ -130,21 +141,38 @@ def train(data: TrainingData, steps: int, share: Share) -> int:
     return exhaust(data.training(0, steps, share))
 
 
-def read_by_library(root: Path, tokenizer: Tokenizer, workers: int, steps: int) -> None:
-    """Read as the library's own examples do."""
-    examples = (
-        webdataset.WebDataset(sorted(map(str, root.glob("data/*.tar"))), shardshuffle=100, empty_check=False)
-        .shuffle(2000)
-        .decode("pil")
-        .to_tuple("jpg", "txt")
-        .map(LibraryExample(tokenizer))
-    )
-    loader = DataLoader(examples, batch_size=BATCH_SIZE, num_workers=workers, collate_fn=collate)
+Examples = Callable[[list[str], Tokenizer], Any]
+"""Gives a data set of torch's, which yields examples, from tars."""
+
+
+def load(examples: Examples, root: Path, tokenizer: Tokenizer, workers: int, steps: int) -> None:
+    """Read as the libraries' own examples do."""
+    dataset = examples(sorted(map(str, root.glob("data/*.tar"))), tokenizer)
+    loader = DataLoader(dataset, batch_size=BATCH_SIZE, num_workers=workers, collate_fn=collate)
     assert exhaust(islice(loader, steps)) == steps
 
 
-class LibraryExample:
-    """The same steps, by torchvision's transforms."""
+def examples_by_webdataset(tars: list[str], tokenizer: Tokenizer) -> Any:  # noqa: ANN401  (an untyped library's)
+    """Let `webdataset` shuffle and decode."""
+    shuffled = webdataset.WebDataset(tars, shardshuffle=100, empty_check=False).shuffle(2000)
+    return shuffled.decode("pil").map(ExampleOfLibraries(tokenizer))
+
+
+def examples_by_datasets(tars: list[str], tokenizer: Tokenizer) -> Any:  # noqa: ANN401  (an untyped library's)
+    """Let `datasets` shuffle and decode."""
+    return by_datasets(tars, decode=True).shuffle(seed=0, buffer_size=2000).map(ExampleOfLibraries(tokenizer))
+
+
+def by_datasets(tars: list[str], *, decode: bool) -> Any:  # noqa: ANN401  (an untyped library's)
+    """Stream our tars with `datasets`."""
+    import datasets
+
+    stream = datasets.load_dataset("webdataset", data_files={"train": tars}, split="train", streaming=True)
+    return stream.cast_column("jpg", datasets.Image(decode=decode))
+
+
+class ExampleOfLibraries:
+    """Our steps, by torchvision's transforms."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -162,15 +190,17 @@ class LibraryExample:
             ]
         )
 
-    def __call__(self, pair: tuple[Image.Image, str]) -> tuple[torch.Tensor, list[int]]:
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Make an example of image and caption."""
-        return self.transform(pair[0]), self.tokenizer.encode(pair[1], Input.text_length)[0]
+        text, _ = self.tokenizer.encode(sample["txt"], Input.text_length)
+        return {"image": self.transform(sample["jpg"]), "text": text}
 
 
-def collate(examples: list[tuple[torch.Tensor, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(examples: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Batch images, normalised later on the device, and padded texts."""
-    texts = [torch.tensor(text) for _, text in examples]
-    return torch.stack([image for image, _ in examples]), torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+    texts = [torch.tensor(example["text"]) for example in examples]
+    images = torch.stack([example["image"] for example in examples])
+    return images, torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
 
 
 def measure_memory(root: Path) -> Row:

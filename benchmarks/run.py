@@ -26,7 +26,7 @@ from passerby.runtime import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PACKAGES = ("passerby", "torch", "open_clip_torch", "webdataset", "pillow", "pyarrow", "numpy", "torchreid")
+PACKAGES = ("passerby", "torch", "open_clip_torch", "webdataset", "datasets", "pillow", "pyarrow", "numpy", "torchreid")
 
 HEAD = """# How fast it is
 
