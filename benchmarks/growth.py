@@ -3,27 +3,41 @@
     python -m benchmarks.growth --images 10000 100000 1000000 --workers 2
 
 The images lie in WebDataset tars, as sets of many millions do. Rates are of the whole command, start and end included; memory is
-that of the driver and of its largest worker.
+that of the driver and of its largest worker. What a run adds to its work: one process, beside a loop that does
+nothing but the stages of the run.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.side_by_side import Row, show
+from benchmarks.side_by_side import Row, rates, show
+from captioning.conquer import HashScorer, Matcher, prompts_of
+from captioning.divide import load_phrases
+from captioning.luperson_t import LUPersonT, unit_bounds
+from captioning.words import Options, Words, compose, match_images
+from passerby.engine import LocalEngine
+from passerby.generate import generate, image_fields
+from passerby.images import decode_rgb, inspect_image
+from passerby.readers.luperson import open_source
 from passerby.shards.tar import TarWriter
+from passerby.shards.write import shard_name, write_shard
 
 HEIGHT, WIDTH = 32, 16
 IMAGES_A_TAR = 10_000
+SHARDS = 4
+REPEATS = 3
 
 
 def main() -> None:
@@ -42,6 +56,9 @@ def measure(where: Path | None, counts: list[int], workers: int) -> Iterator[Row
         with tempfile.TemporaryDirectory(dir=where, prefix="passerby-benchmark-") as name:
             write_tars(Path(name) / "images", count)
             yield from run(Path(name), count, workers)
+    with tempfile.TemporaryDirectory(dir=where, prefix="passerby-benchmark-") as name:
+        write_tars(Path(name) / "images", counts[0])
+        yield measure_overhead(Path(name), counts[0])
 
 
 def run(folder: Path, count: int, workers: int) -> Iterator[Row]:
@@ -62,6 +79,57 @@ def run(folder: Path, count: int, workers: int) -> Iterator[Row]:
         yield Row(
             task=f"LUPerson-T, {count:,} tiny images ({name})", rate=count / seconds, unit="images/s", memory_mib=mib
         )
+
+
+def measure_overhead(folder: Path, count: int) -> Row:
+    """Run in this process; and then do the stages of the run, one after the other."""
+
+    def whole() -> None:
+        generate(recipe_of(folder), engine=LocalEngine(1), max_bad=0)
+        shutil.rmtree(folder / "root")
+
+    def by_stages() -> None:
+        do_stages(recipe_of(folder))
+        shutil.rmtree(folder / "root")
+
+    found = rates({"whole": whole, "stages": by_stages}, count, REPEATS)
+    return Row(
+        task=f"LUPerson-T, {count:,} tiny images, one process",
+        rate=found["whole"],
+        unit="images/s",
+        rival="its stages, one after the other",
+        rival_rate=found["stages"],
+    )
+
+
+def recipe_of(folder: Path) -> LUPersonT:
+    """Give what the command makes of its words."""
+    source, words, scorer = open_source(folder / "images"), Words(load_phrases(), Options()), HashScorer()
+    return LUPersonT(
+        root=folder / "root",
+        source=source,
+        inputs=source.inputs,
+        words=words,
+        scorer=scorer,
+        text_features=scorer.encode_texts(prompts_of(words.bank)),
+        bounds=unit_bounds(source.inputs, SHARDS, by_person=False),
+    )
+
+
+def do_stages(recipe: LUPersonT) -> None:
+    """Read, inspect, decode, encode, match and caption, batch after batch; and write, shard after shard; nothing else."""
+    words, matcher = recipe.words, Matcher(recipe.text_features, recipe.words.bank, recipe.words.options.match)
+    for index, (start, stop) in enumerate(pairwise(recipe.bounds)):
+        samples = []
+        for place in range(start, stop, recipe.batch_size):
+            rows = recipe.inputs.slice(place, min(recipe.batch_size, stop - place)).to_pylist()
+            images = [content for content in recipe.source.read_all(rows) if isinstance(content, bytes)]
+            fields = [image_fields(image, inspect_image(image)) for image in images]
+            features = recipe.scorer.encode_images([decode_rgb(image) for image in images]).astype(np.float16)
+            told = zip(rows, fields, match_images(features, [], matcher, words), images, strict=True)
+            samples += [compose(words, row, own, pick, image=image, extension="jpg") for row, own, pick, image in told]
+        name = shard_name(recipe.split, index, SHARDS)
+        write_shard(recipe.root, name, samples, columns=words.columns, config_hash="stages")
 
 
 def write_tars(folder: Path, count: int) -> None:

@@ -31,7 +31,7 @@ from passerby.images import decode_rgb
 from passerby.nets.clip import load_clip
 
 WORKERS = 2
-SHARD_SIZE = 500
+SHARD_SIZE = 2_000
 FEW = WORKERS * SHARD_SIZE
 """Images of the run that measures start-up: a shard for each process, so that all of them start."""
 HEIGHT, WIDTH = 256, 128

@@ -117,7 +117,7 @@ class LUPersonT:
             found = self.scorer.encode_images([image.pixels for image in seen]).astype(np.float16)
             keys += [image.row["key"] for image in seen]
             features.append(found)
-            samples = self._samples(seen, found)
+            samples = iter(self._samples(seen, found))
             for entry in batch:
                 yield entry if isinstance(entry, Rejected) else next(samples)
         if self.keeps_embeddings:
@@ -126,10 +126,13 @@ class LUPersonT:
             path = embeddings_path(self.root, self._name(unit))
             write_embeddings(path, Embeddings(tuple(keys), stacked), self.scorer.identity)
 
-    def _samples(self, seen: Sequence[Seen], features: NDArray[np.float16]) -> Iterator[Sample]:
+    def _samples(self, seen: Sequence[Seen], features: NDArray[np.float16]) -> list[Sample]:
         people = [image.row["person_id"] for image in seen]
-        for image, picks in zip(seen, match_images(features, people, self._matcher, self.words), strict=True):
-            yield compose(self.words, image.row, image.fields, picks, image=image.data, extension=image.extension)
+        picked = match_images(features, people, self._matcher, self.words)
+        return [
+            compose(self.words, image.row, image.fields, picks, image=image.data, extension=image.extension)
+            for image, picks in zip(seen, picked, strict=True)
+        ]
 
     def _read(self, rows: list[dict[str, Any]]) -> Iterator[list[Seen | Rejected]]:
         """Yield batches of decoded inputs."""

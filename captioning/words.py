@@ -7,6 +7,7 @@ Shared by every way to a LUPerson-T data set: from images (`luperson_t`), from k
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,13 @@ class Words:
         # The last name is that of -1, which is none; the one before, of the neutral prompt.
         phrases = np.array([*(phrase.id for phrase in self.bank.phrases), "", ""], dtype=object)
         numbers = (matches.confidence, matches.margin)
-        rounded = [each.astype(np.float64).round(CONFIDENCE_DIGITS).astype(object) for each in numbers]
-        # shape: (images, attributes, 3), then a row an image
-        decided = np.stack([phrases[matches.index], *rounded], axis=2).reshape(len(matches.index), -1)
-        for values, runners_up in zip(decided.tolist(), phrases[matches.runner_up].tolist(), strict=True):
+        rounded = (each.astype(np.float64).round(CONFIDENCE_DIGITS).tolist() for each in numbers)
+        for *decided, runners_up in zip(
+            phrases[matches.index].tolist(), *rounded, phrases[matches.runner_up].tolist(), strict=True
+        ):
+            values = chain.from_iterable(
+                zip(*decided, strict=True)
+            )  # phrase, confidence, margin; of the next attribute
             yield dict(zip(names, [*values, runners_up], strict=True))
 
     def captions(self, key: str, picks: Mapping[str, JsonValue]) -> tuple[CaptionChoice, ...]:
