@@ -89,7 +89,6 @@ def measure(folder: Path, samples: int, repeats: int, *, is_cold: bool) -> dict[
         "cp -r": lambda root, out: subprocess.run(["cp", "-r", root, out], check=True),
         "cp -r; sync": copy_and_flush,
         "select all": lambda root, out: select(root, out, Rules(), shards=SHARDS),
-        "select all, 2 workers": lambda root, out: select(root, out, Rules(), shards=SHARDS, workers=2),
         "select half, no two neighbours": lambda root, out: select(
             root, out, Rules(balance="parity", balance_to=samples // 4)
         ),

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from benchmarks.side_by_side import Row, memory_mib, rates, show
+from benchmarks.side_by_side import Row, memory_mib, rates, seconds_of, show
 from passerby.sample import Sample
 from passerby.shards.manifest import finalise
 from passerby.shards.plan import Plan
@@ -37,12 +38,14 @@ from passerby.shards.write import shard_name, write_shard
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
 from passerby.training.data import open_data
-from passerby.training.reading import DataConfig, Share, TrainingData
+from passerby.training.reading import DataConfig, Share
 
 BATCH_SIZE = 256
 EPOCHS = 10
-MOST_EXAMPLES = 2_048
+MOST_EXAMPLES = 8_192
 """Of those that are decoded, in each pass: a hundred times as slow as reading bytes."""
+BATCHES_BEFORE = 8
+"""The first ones of a pass, which are not timed: worker processes start, and fill their queues."""
 
 COLUMNS = pa.schema([(name, pa.string()) for name in ("key", "caption", "sha256", "path", "person_id")])
 WEBDATASET, DATASETS = "webdataset", "HF datasets"
@@ -117,10 +120,17 @@ def measure_examples(root: Path, worker_counts: list[int], repeats: int) -> Iter
             WEBDATASET: examples_by_webdataset,
             **({DATASETS: examples_by_datasets} if find_spec("datasets") else {}),
         }
-        methods: dict[str, Callable[[], object]] = {"ours": partial(train, data, steps, share)}
+        methods: dict[str, Callable[[], Iterable[object]]] = {"ours": partial(data.training, 0, steps, share)}
         for rival, examples in rivals.items():
             methods[rival] = partial(load, examples, root, data.tokenizer, workers, steps)
-        found = rates(methods, steps * BATCH_SIZE, repeats)
+        seconds: dict[str, list[float]] = {name: [] for name in methods}
+        for _ in range(repeats):
+            for name, method in methods.items():
+                batches = iter(method())
+                assert exhaust(islice(batches, BATCHES_BEFORE)) == BATCHES_BEFORE
+                seconds[name].append(seconds_of(partial(exhaust, batches)))
+        examples_timed = (steps - BATCHES_BEFORE) * BATCH_SIZE
+        found = {name: examples_timed / median(values) for name, values in seconds.items()}
         for rival in rivals:
             yield Row(
                 task=f"read examples, {workers} workers",
@@ -136,20 +146,15 @@ def read(samples: ShardDataset, order: Iterable[Any]) -> int:
     return exhaust(samples[int(index)] for index in order)
 
 
-def train(data: TrainingData, steps: int, share: Share) -> int:
-    """Read an epoch as training does."""
-    return exhaust(data.training(0, steps, share))
-
-
 Examples = Callable[[list[str], Tokenizer], Any]
 """Gives a data set of torch's, which yields examples, from tars."""
 
 
-def load(examples: Examples, root: Path, tokenizer: Tokenizer, workers: int, steps: int) -> None:
+def load(examples: Examples, root: Path, tokenizer: Tokenizer, workers: int, steps: int) -> Iterable[object]:
     """Read as the libraries' own examples do."""
     dataset = examples(sorted(map(str, root.glob("data/*.tar"))), tokenizer)
     loader = DataLoader(dataset, batch_size=BATCH_SIZE, num_workers=workers, collate_fn=collate)
-    assert exhaust(islice(loader, steps)) == steps
+    return islice(loader, steps)
 
 
 def examples_by_webdataset(tars: list[str], tokenizer: Tokenizer) -> Any:  # noqa: ANN401  (an untyped library's)

@@ -68,7 +68,7 @@ def curation(*, is_small: bool) -> Iterator[Row]:
     """Parts of a data set."""
     from benchmarks.curate import compare
 
-    small, full = (8_000, 20_000, 1), (200_000, 1_000_000, 3)
+    small, full = (8_000, 20_000, 1), (100_000, 1_000_000, 3)
     return compare(None, *(small if is_small else full))
 
 

@@ -79,7 +79,7 @@ def select(
     shards: Annotated[
         int, typer.Option(min=0, help="Shards of the largest split; 0 aims at 64-256 MB and at 64 shards.")
     ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that look for near-duplicates.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Copy a part of a data set, byte for byte, into a new one that says where it comes from and what was left out.

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from passerby.curate.erasures import Erasure, hash_name, read_erasures, write_er
 from passerby.curate.select import REPEATS_NAME
 from passerby.runtime import atomic_file, remove_stale_temporaries
 from passerby.shards.begin import CONFIG_NAME, ERASURES_NAME
-from passerby.shards.copy import Part, copy_tar, moved_rows, reject, tar_size, write_rows
+from passerby.shards.copy import SHARDS_AT_ONCE, Part, copy_tar, moved_rows, reject, tar_size, write_rows
 from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import MANIFEST_NAME, QUARANTINE_NAME, Manifest, finalise, hash_table, read_manifest
 from passerby.shards.table import open_table
@@ -186,10 +187,10 @@ def _agree(root: Path, manifest: Manifest, log: Sequence[Erasure], on_progress: 
     erased = frozenset(digest for entry in log for digest in entry.key_sha256)
     for folder in ("", "data", "meta", *([FOLDER] if (root / FOLDER).is_dir() else [])):
         remove_stale_temporaries(root / folder)
-    for done, record in enumerate(manifest.shards):
-        on_progress(done, len(manifest.shards))
-        _erase_from_shard(root, record.name, erased)
-    on_progress(len(manifest.shards), len(manifest.shards))
+    names = [record.name for record in manifest.shards]
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        for done, _ in enumerate(pool.map(lambda name: _erase_from_shard(root, name, erased), names), start=1):
+            on_progress(done, len(names))
     _erase_from_repeats(root, erased)
     header = {**manifest.header, "revision": log[-1].revision}
     done_manifest = finalise(root, manifest.shard_counts, header)

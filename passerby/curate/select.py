@@ -6,6 +6,7 @@ What is left out stays listed: in `meta/` and `quarantine.parquet` with the rule
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -23,10 +24,9 @@ from passerby.config import config_hash
 from passerby.curate.parent import Parent, open_parent
 from passerby.curate.repeats import REPEATS_SCHEMA, drop_near, drop_repeats, look_at
 from passerby.curate.rules import KEPT, Ledger, OnProgress, Rules, apply_where, balance, cap_persons, check_columns
-from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
 from passerby.shards.begin import claim, count_shards_by_split
-from passerby.shards.copy import Part, copy_shard, reject
+from passerby.shards.copy import SHARDS_AT_ONCE, Part, copy_shard, reject
 from passerby.shards.embeddings import FOLDER, embeddings_path, take_features, write_features
 from passerby.shards.manifest import Manifest, finalise
 from passerby.shards.table import read_rows
@@ -53,7 +53,7 @@ def select(
         out: folder of the new one.
         rules: what to select.
         shards: how many to write of the largest split, of the others in proportion; 0 chooses as for a new data set.
-        workers: processes.
+        workers: processes that look for near-duplicates.
         on_progress: called with what is being done, how many shards are done, and of how many.
 
     Raises:
@@ -80,8 +80,9 @@ def select(
     missing = copy.missing()
     units = len(copy.names)
     on_progress("copying", units - len(missing), units)
-    for done, _ in enumerate(run_units(copy, missing, workers=workers), start=1 + units - len(missing)):
-        on_progress("copying", done, units)
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        for done, _ in enumerate(pool.map(copy.run_unit, missing), start=1 + units - len(missing)):
+            on_progress("copying", done, units)
     _copy_other_embeddings(parent, out)
     if rules.not_near is not None or rules.is_deduplicated:
         _write_repeats(out, ledger)
@@ -151,7 +152,7 @@ class Copy:
         return Part(tar_path(self.parent.root, self.parent.names[shard]), reject(rows, codes != KEPT, told))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=SHARDS_AT_ONCE)
 def _read_kept(table: Path) -> pa.Table:
     """Read the samples' rows of a table, which several smaller shards need one after the other."""
     return read_rows(table, "kept")

@@ -28,6 +28,9 @@ from passerby.shards.table import layout_of
 from passerby.shards.tar import BLOCK, END
 from passerby.shards.write import RECORD_KEY, ShardRecord, begin_shard, meta_path, tar_path
 
+SHARDS_AT_ONCE = 2
+"""How many to copy in threads: writing and hashing leave Python free, and one is flushed while the next begins."""
+
 _ROWS_A_GROUP = 4096
 _PIECE_BYTES = 1 << 20
 """What is hashed and written in one go."""
