@@ -3,15 +3,19 @@
 Source: UniPT, figure 4 (580,257 optional attributes in 1.28 million images) and section 4; shares are ours, from those counts.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from captioning.divide import OPTIONAL, REQUIRED
+from passerby.report.wording import hash_texts
 from passerby.shards.read import ShardDataset
 from passerby.text import words_of
 
@@ -43,17 +47,70 @@ def measure(root: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: `root` is no LUPerson-T data set.
     """
-    table = ShardDataset(root).metadata(["caption", "templates", *REQUIRED, *OPTIONAL])
-    images = len(table)
-    counts = {name: pc.sum(pc.not_equal(table[name], "")).as_py() or 0 for name in OPTIONAL}
+    counts = _Counts()
+    for table in ShardDataset(root).tables(["caption", "templates", *REQUIRED, *OPTIONAL]):
+        counts.add(table)
+    selected = {name: counts.optional[name] for name in PUBLISHED}
     return {
-        "images": images,
-        "attributes": [_attribute(name, counts, images) for name in PUBLISHED],
-        "rank_correlation": rank_correlation([counts[name] for name in PUBLISHED], list(PUBLISHED.values())),
-        "classes": {name: _shares(table[name]) for name in REQUIRED},
-        **_text(table["caption"]),
-        **_templates(table["templates"]),
+        "images": counts.images,
+        "attributes": [_attribute(name, selected, counts.images) for name in PUBLISHED],
+        "rank_correlation": rank_correlation([*selected.values()], [*PUBLISHED.values()]),
+        "classes": {name: _shares(counts.classes[name], counts.images) for name in REQUIRED},
+        **counts.text(),
+        **_templates(counts.templates),
     }
+
+
+@dataclass
+class _Counts:
+    """What is counted, table after table; of the captions no more than hashes is kept."""
+
+    images: int = 0
+    optional: Counter[str] = field(default_factory=Counter)
+    classes: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in REQUIRED})
+    templates: Counter[str] = field(default_factory=Counter)
+    vocabulary: set[str] = field(default_factory=set)
+    lengths: Counter[int] = field(default_factory=Counter)
+    """Captions by their number of words."""
+    captions: list[NDArray[np.uint64]] = field(default_factory=list)
+    """Hashes."""
+
+    def add(self, table: pa.Table) -> None:
+        """Count the samples of a table."""
+        self.images += len(table)
+        for name in OPTIONAL:
+            self.optional[name] += pc.sum(pc.not_equal(table[name], "")).as_py() or 0
+        for name, classes in self.classes.items():
+            classes.update(_count(table[name]))
+        self.templates.update(_count(pc.list_flatten(table["templates"])))
+        for chunk in table["caption"].chunks:
+            self._add_words(chunk)
+            self.captions.append(hash_texts(chunk.to_pylist())[:, 0])
+
+    def _add_words(self, captions: pa.StringArray) -> None:
+        """Count words, by way of the few distinct pieces between the spaces."""
+        pieces = pc.utf8_split_whitespace(pc.utf8_lower(captions))
+        encoded = pieces.flatten().dictionary_encode()
+        words = [words_of(piece) for piece in encoded.dictionary.to_pylist()]
+        self.vocabulary.update(word for several in words for word in several)
+        counts = np.array([len(several) for several in words], np.int64)[encoded.indices]
+        ends = np.cumsum(pc.list_value_length(pieces).to_numpy())
+        lengths = np.diff(np.r_[0, np.cumsum(counts)][np.r_[0, ends]])
+        self.lengths.update(lengths.tolist())
+
+    def text(self) -> dict[str, Any]:
+        """Give the figures on the captions."""
+        return {
+            "distinct_captions": len(np.unique(np.concatenate([np.empty(0, np.uint64), *self.captions]))),
+            "vocabulary": len(self.vocabulary),
+            "words_mean": round(sum(n * times for n, times in self.lengths.items()) / max(self.lengths.total(), 1), 3),
+            "words_min": min(self.lengths, default=0),
+            "words_max": max(self.lengths, default=0),
+        }
+
+
+def _count(column: pa.ChunkedArray) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(column).to_pylist()}
 
 
 def rank_correlation(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
@@ -101,38 +158,14 @@ def _attribute(name: str, counts: Mapping[str, int], images: int) -> dict[str, A
     }
 
 
-def _shares(column: pa.ChunkedArray) -> dict[str, float]:
-    counted = sorted(((row["counts"], row["values"]) for row in pc.value_counts(column).to_pylist()), reverse=True)
-    return {value: round(count / len(column), 6) for count, value in counted}
+def _shares(counts: Mapping[str, int], images: int) -> dict[str, float]:
+    counted = sorted(((count, value) for value, count in counts.items()), reverse=True)
+    return {value: round(count / images, 6) for count, value in counted}
 
 
-def _text(captions: pa.ChunkedArray) -> dict[str, Any]:
-    """Count words, by way of the few distinct pieces between the spaces."""
-    vocabulary: set[str] = set()
-    lengths = [np.zeros(0, np.int64)]
-    for chunk in captions.chunks:
-        pieces = pc.utf8_split_whitespace(pc.utf8_lower(chunk))
-        encoded = pieces.flatten().dictionary_encode()
-        words = [words_of(piece) for piece in encoded.dictionary.to_pylist()]
-        vocabulary.update(word for several in words for word in several)
-        counts = np.array([len(several) for several in words], np.int64)[encoded.indices]
-        ends = np.cumsum(pc.list_value_length(pieces).to_numpy())
-        lengths.append(np.diff(np.r_[0, np.cumsum(counts)][np.r_[0, ends]]))
-    counted = np.concatenate(lengths)
-    return {
-        "distinct_captions": pc.count_distinct(captions).as_py(),
-        "vocabulary": len(vocabulary),
-        "words_mean": round(float(counted.mean()), 3) if len(counted) else 0.0,
-        "words_min": int(counted.min()) if len(counted) else 0,
-        "words_max": int(counted.max(initial=0)),
-    }
-
-
-def _templates(column: pa.ChunkedArray) -> dict[str, Any]:
-    counted = pc.value_counts(pc.list_flatten(column))
-    counts = [row["counts"] for row in counted.to_pylist()]
-    expected = sum(counts) / max(len(counts), 1)
-    chi_square = sum((count - expected) ** 2 for count in counts) / expected if counts else 0.0
+def _templates(counts: Mapping[str, int]) -> dict[str, Any]:
+    expected = sum(counts.values()) / max(len(counts), 1)
+    chi_square = sum((count - expected) ** 2 for count in counts.values()) / expected if counts else 0.0
     return {"templates_used": len(counts), "templates_chi_square": round(chi_square, 2)}
 
 

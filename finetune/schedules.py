@@ -18,7 +18,7 @@ def warmup_step_factor(
 
     Args:
         epoch: From 1.
-        warmup_epochs: The first epoch at the peak.
+        warmup_epochs: The first epoch at the peak; with 0 or 1 there is no warm-up.
         warmup_factor: Where the line begins, at epoch 0.
         milestones: Epochs.
 
@@ -28,7 +28,7 @@ def warmup_step_factor(
     >>> 3.5e-4 * warmup_step_factor(1)
     3.815e-05
     """
-    rise = min(1.0, warmup_factor + (1 - warmup_factor) * epoch / warmup_epochs)
+    rise = 1.0 if epoch >= warmup_epochs else warmup_factor + (1 - warmup_factor) * epoch / warmup_epochs
     return float(rise * 0.1 ** sum(epoch >= milestone for milestone in milestones))
 
 

@@ -31,6 +31,11 @@ def test_the_baseline_rises_for_ten_epochs_and_falls_twice(epoch, learning_rate)
     assert 3.5e-4 * warmup_step_factor(epoch) == pytest.approx(learning_rate, rel=1e-6)
 
 
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_without_warmup_the_first_epoch_is_at_the_peak(warmup_epochs):
+    assert warmup_step_factor(1, warmup_epochs=warmup_epochs) == 1
+
+
 @pytest.mark.parametrize(("epoch", "learning_rate"), TRANSFORMER.items())
 def test_transformers_begin_higher_and_fall_earlier(epoch, learning_rate):
     factor = warmup_step_factor(epoch, warmup_factor=0.1, milestones=(30, 50))

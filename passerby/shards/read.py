@@ -85,8 +85,11 @@ class ShardDataset:
         Raises:
             ValueError: there is no such column.
         """
-        tables = [read_rows(path, "kept", columns) for path in self._tables()]
-        return pa.concat_tables(tables, promote_options="default")
+        return pa.concat_tables(self.tables(columns), promote_options="default")
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read the same shard by shard, for data sets that fit no memory."""
+        return (read_rows(path, "kept", columns) for path in self._tables())
 
     def _tables(self) -> Iterator[Path]:
         """Give the tables of all shards, in order."""
