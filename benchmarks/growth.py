@@ -37,7 +37,7 @@ from passerby.shards.write import shard_name, write_shard
 HEIGHT, WIDTH = 32, 16
 IMAGES_A_TAR = 10_000
 SHARDS = 4
-REPEATS = 2
+REPEATS = 1
 
 
 def main() -> None:
