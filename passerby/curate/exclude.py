@@ -188,6 +188,7 @@ def _agree(root: Path, manifest: Manifest, log: Sequence[Erasure], on_progress: 
     for folder in ("", "data", "meta", *([FOLDER] if (root / FOLDER).is_dir() else [])):
         remove_stale_temporaries(root / folder)
     names = [record.name for record in manifest.shards]
+    on_progress(0, len(names))
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         for done, _ in enumerate(pool.map(lambda name: _erase_from_shard(root, name, erased), names), start=1):
             on_progress(done, len(names))
