@@ -4,7 +4,8 @@
 
 The images lie in WebDataset tars, as sets of many millions do. Rates are of the whole command, start and end included; memory is
 that of the driver and of its largest worker. What a run adds to its work: one process, beside a loop that does
-nothing but the stages of the run.
+nothing but the stages of the run: read, inspect, decode, encode, match, caption and write, and at last merge all shards' tables
+and write the card.
 """
 
 import argparse
@@ -27,10 +28,12 @@ from captioning.conquer import HashScorer, Matcher, prompts_of
 from captioning.divide import load_phrases
 from captioning.luperson_t import LUPersonT, unit_bounds
 from captioning.words import Options, Words, compose, match_images
+from passerby.card import write_card
 from passerby.engine import LocalEngine
-from passerby.generate import generate, image_fields
+from passerby.generate import generate, header_of, image_fields
 from passerby.images import decode_rgb, inspect_image
 from passerby.readers.luperson import open_source
+from passerby.shards.manifest import finalise
 from passerby.shards.tar import TarWriter
 from passerby.shards.write import shard_name, write_shard
 
@@ -118,7 +121,7 @@ def recipe_of(folder: Path) -> LUPersonT:
 
 
 def do_stages(recipe: LUPersonT) -> None:
-    """Read, inspect, decode, encode, match and caption, batch after batch; and write, shard after shard; nothing else."""
+    """Read, inspect, decode, encode, match and caption, batch after batch; write, shard after shard; merge; nothing else."""
     words, matcher = recipe.words, Matcher(recipe.text_features, recipe.words.bank, recipe.words.options.match)
     for index, (start, stop) in enumerate(pairwise(recipe.bounds)):
         samples = []
@@ -131,6 +134,7 @@ def do_stages(recipe: LUPersonT) -> None:
             samples += [compose(words, row, own, pick, image=image, extension="jpg") for row, own, pick, image in told]
         name = shard_name(recipe.split, index, SHARDS)
         write_shard(recipe.root, name, samples, columns=words.columns, config_hash="stages")
+    write_card(recipe.root, finalise(recipe.root, recipe.splits, header_of(recipe)))
 
 
 def write_tars(folder: Path, count: int) -> None:

@@ -3,8 +3,9 @@
     python -m benchmarks.luperson_t --images 20000 --repeats 3
 
 Whole run: with a scorer that costs nothing, images a second of `gen-captions luperson-t` on two processes, beside decoding the same
-files and nothing else on two processes; both without their start-up (a run of few images is taken off). Matching: an open_clip
-ViT-B/16 with random weights. Combining: captions of random picks on one core. Methods take turns; medians count.
+files and nothing else on two processes; both without their start-up (a run of few images is taken off). The larger a crop, the
+less all but its decoding matters: two sizes, saved as LUPerson's own scripts do, with OpenCV's default quality. Matching: an
+open_clip ViT-B/16 with random weights. Combining: captions of random picks on one core. Methods take turns; medians count.
 """
 
 import argparse
@@ -34,8 +35,11 @@ WORKERS = 2
 SHARD_SIZE = 2_000
 FEW = WORKERS * SHARD_SIZE
 """Images of the run that measures start-up: a shard for each process, so that all of them start."""
-HEIGHT, WIDTH = 256, 128
-FORWARDS = 64
+SIZES = ((256, 128), (384, 128))
+"""Height and width of crops: what most of Re-ID reads, and what UniPT reads (section 4)."""
+QUALITY = 95
+"""Of `cv2.imwrite`, with which LUPerson's crops were saved (`LUP/extract.py` of DengpanFu/LUPerson)."""
+FORWARDS = 128
 """Images encoded in each repeat of the matching benchmark."""
 
 
@@ -50,24 +54,25 @@ def main() -> None:
 
 def measure(images: int, repeats: int) -> Iterator[Row]:
     """Run all measurements."""
-    with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
-        yield measure_run(Path(folder), images, repeats)
+    for size in SIZES:
+        with tempfile.TemporaryDirectory(prefix="passerby-benchmark-") as folder:
+            yield measure_run(Path(folder), images, size, repeats)
     yield measure_combining(20_000)
     yield measure_matching(repeats)
 
 
-def measure_run(folder: Path, images: int, repeats: int) -> Row:
+def measure_run(folder: Path, images: int, size: tuple[int, int], repeats: int) -> Row:
     """Compare the whole run with decoding, start-up taken off both."""
     all_images, few_images = folder / "all", folder / "few"
-    write_images(all_images, images)
-    write_images(few_images, FEW)
+    write_images(all_images, images, size)
+    write_images(few_images, FEW, size)
     found: dict[str, list[float]] = {"run": [], "decode": []}
     for _ in range(repeats):
         for name, method in (("run", run), ("decode", decode)):
             seconds = [seconds_of(partial(method, part)) for part in (all_images, few_images)]
             found[name].append((images - FEW) / (seconds[0] - seconds[1]))
     return Row(
-        task=f"LUPerson-T of {images:,} images, scorer that costs nothing",
+        task=f"LUPerson-T of {images:,} crops of {size[0]}x{size[1]}, scorer that costs nothing",
         rate=statistics.median(found["run"]),
         unit="images/s",
         rival="decoding alone",
@@ -101,7 +106,7 @@ def measure_matching(repeats: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         scorer = load_clip("ViT-B-16", random_weights(Path(folder)), batch_size=32)
     pixels = [
-        np.random.default_rng(index).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for index in range(FORWARDS)
+        np.random.default_rng(index).integers(0, 256, (*SIZES[0], 3), dtype=np.uint8) for index in range(FORWARDS)
     ]
     batch = torch.rand(32, 3, 224, 224)
     network = scorer._network
@@ -130,13 +135,15 @@ def random_weights(folder: Path) -> str:
     return str(path)
 
 
-def write_images(folder: Path, images: int) -> None:
-    """Write JPEGs of about the size and detail of person crops."""
+def write_images(folder: Path, images: int, size: tuple[int, int]) -> None:
+    """Write JPEGs of about the detail of person crops, of a height and a width."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
+    height, width = size
     for index in range(images):
-        coarse = Image.fromarray(generator.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8))
-        coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(folder / f"{index:08d}.jpg", quality=85)
+        coarse = Image.fromarray(generator.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8))
+        picture = coarse.resize((width, height), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{index:08d}.jpg", quality=QUALITY)
 
 
 def run(images: Path) -> None:

@@ -4,7 +4,6 @@ Follow one image: `readers.finegpr` reads its name, `attributes` knows its perso
 mention, `sentence` words them, and `run_unit` hands image, caption and attributes to the shard writer.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -24,6 +23,7 @@ from passerby.generate import NO_ATTRIBUTES, NOTHING_TO_MENTION, SYNTHETIC, imag
 from passerby.images import ImageProblem, inspect_image, read_image
 from passerby.readers.files import Content, ImageFiles, read_each
 from passerby.readers.finegpr import CODES
+from passerby.readers.inputs import hash_names
 from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.write import ShardRecord, shard_name, write_shard
 
@@ -163,7 +163,6 @@ class FineGprC:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that decides the bytes of the shards; no paths, so that equal inputs elsewhere give equal bytes."""
-        paths = hashlib.sha256("\n".join(self.inputs.images["path"].to_pylist()).encode()).hexdigest()
         return {
             "recipe": RECIPE,
             "version": __version__,
@@ -171,7 +170,7 @@ class FineGprC:
             "splits": self.splits,
             "is_decoded": self.is_decoded,
             "has_parsing": self.parsing is not None,
-            "images_sha256": paths,
+            "images_sha256": hash_names(self.inputs.images["path"]),
             "people_sha256": config_hash(dict(self.inputs.people)),
         }
 

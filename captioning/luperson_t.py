@@ -6,7 +6,6 @@ for every attribute, `combine` words the picks, and `run_unit` hands image, capt
 Source: UniPT, section 3.1.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from passerby.config import config_hash
 from passerby.generate import image_fields
 from passerby.images import ImageProblem, decode_rgb, inspect_image
 from passerby.readers.files import Content
+from passerby.readers.inputs import hash_names
 from passerby.readers.luperson import Source
 from passerby.sample import JsonValue, Rejected, Sample
 from passerby.shards.embeddings import Embeddings, embeddings_path, write_embeddings
@@ -80,11 +80,10 @@ class LUPersonT:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that decides the bytes of the shards; no paths."""
-        keys = hashlib.sha256("\n".join(self.inputs["key"].to_pylist()).encode()).hexdigest()
         return {
             **base_config(self.words, self.scorer.identity, self.splits),
             "has_embeddings": self.keeps_embeddings,
-            "keys_sha256": keys,
+            "keys_sha256": hash_names(self.inputs["key"]),
         }
 
     def run_unit(self, index: int) -> ShardRecord:

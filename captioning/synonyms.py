@@ -94,20 +94,15 @@ def word_draw(table: SynonymTable, *, seed: int, key: str, index: int) -> Callab
     of the calls.
     """
     sides_of = table.sides
-    number, choices_left, refills = 0, 1, 0  # not an object's: this is called a dozen times a caption
+    # One number serves all slots, as digits to mixed bases: forty slots of a thousand words each leave it 100 bits to spare.
+    number = draw(seed, key, index, "words", size=64)
 
     def choose(section: str, canonical: str) -> str:
-        nonlocal number, choices_left, refills
+        nonlocal number
         sides = sides_of[section].get(canonical)
         if sides is None:
             return canonical
-        count = len(sides)
-        # One 64-bit number serves many slots, as digits to mixed bases; with 16 bits to spare every side is as likely.
-        if choices_left < count << 16:
-            number, choices_left = draw(seed, key, index, f"words {refills}"), 1 << 64
-            refills += 1
-        number, side = divmod(number, count)
-        choices_left //= count
+        number, side = divmod(number, len(sides))
         return sides[side]
 
     return choose

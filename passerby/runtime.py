@@ -113,20 +113,21 @@ def follow_parent(*, leaving: Path | None = None) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def draw(seed: int, key: str, index: int = 0, purpose: str = "") -> int:
-    """Draw a 64-bit number that depends on the arguments only: the same on any machine, in any order of work.
+def draw(seed: int, key: str, index: int = 0, purpose: str = "", *, size: int = 8) -> int:
+    """Draw a number that depends on the arguments only: the same on any machine, in any order of work.
 
     Args:
         seed: seed of the run.
         key: key of the sample.
         index: which caption of the sample.
         purpose: what is drawn, so that two decisions about one caption are independent.
+        size: bytes of the number, 1…64.
 
     >>> draw(0, "0001_c1s1_000151_01", 2, "template") % 456
     292
     """
     name = f"{seed:d}\0{index:d}\0{purpose}\0{key}"
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=size).digest(), "big")
 
 
 def _name_disk(error: OSError, path: Path) -> OSError:

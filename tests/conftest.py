@@ -69,6 +69,16 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes of Ray, on this machine."""
+    pytest.importorskip("ray")
+    from ray_nodes import three_nodes
+
+    with three_nodes() as nodes:
+        yield nodes
+
+
 @pytest.fixture(scope="session")
 def invoke():
     """Run a command of `passerby` in this process."""

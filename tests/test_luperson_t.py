@@ -61,7 +61,7 @@ def test_every_crop_becomes_a_captioned_sample(people, undisturbed):
     assert run("passerby", "verify", undisturbed).returncode == 0
 
 
-@pytest.mark.parametrize("extra", [["--workers", 2], ["--batch-size", 7], ["--threads", 3]])
+@pytest.mark.parametrize("extra", [["--workers", 2], ["--workers", 4], ["--batch-size", 7], ["--threads", 3]])
 def test_workers_batches_and_threads_change_no_byte(people, undisturbed, tmp_path, extra):
     make(people / "images", tmp_path / "root", "--embeddings", *extra)
     assert digests(tmp_path / "root") == digests(undisturbed)

@@ -1,5 +1,6 @@
 """The table of images that every reader gives: keys, paths, and what the names say."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 NAME_PATTERN = r"(?:^|/)(?P<person_id>[0-9]{1,8})_c(?P<camera_id>[0-9]{1,3})(?P<sequence>s[0-9]+)?_[^/]*$"
 """`0002_c1s1_000451_03.jpg` (Market-1501), `0002_c1_f0044158.jpg`, `0001_c01_w01_l01_p01.jpg` (FineGPR)."""
+
+_HASHED_AT_ONCE = 1 << 14
 
 _PLAIN_PATTERN = rf"^{KEY_PATTERN.pattern}\.jpg$"
 
@@ -39,7 +42,8 @@ def build_inputs(
     if found["key"] is None:
         found["key"] = _keys(paths)
     table = pa.table({**found, **(locators or {})})
-    table = table.take(pc.sort_indices(table["key"]))
+    if pc.any(pc.less(table["key"][1:], table["key"][:-1])).as_py():
+        table = table.take(pc.sort_indices(table["key"]))
     keys = table["key"]
     if len(keys) > 1:
         twice = pc.index(pc.equal(keys[1:], keys[:-1]), value=True).as_py()
@@ -47,6 +51,14 @@ def build_inputs(
             first, second = table["path"][twice].as_py(), table["path"][twice + 1].as_py()
             raise ValueError(f"{first} and {second} have one key, {keys[twice]}; rename one")
     return table
+
+
+def hash_names(names: pa.ChunkedArray) -> str:
+    """Hash keys or paths, sha256 in hexadecimal; never more than some thousands of millions are Python's at once."""
+    digest = hashlib.sha256()
+    for start in range(0, len(names), _HASHED_AT_ONCE):
+        digest.update("".join(f"{name}\n" for name in names.slice(start, _HASHED_AT_ONCE).to_pylist()).encode())
+    return digest.hexdigest()
 
 
 def walk_images(folder: str, prefix: str = "", *, is_flat: bool = False) -> Iterator[str]:
@@ -75,7 +87,7 @@ def qualified(names: pa.Array, containers: Sequence[str], numbers: pa.Array) -> 
         containers: Name of each container.
         numbers: Int (images,), the container of each image.
     """
-    if pc.count_distinct(names).as_py() == len(names):
+    if not _has_twice(names):
         return names
     return pc.binary_join_element_wise(pa.array(containers, pa.string()).take(numbers), names, "/")
 
@@ -89,8 +101,7 @@ def stem_keys(paths: pa.Array, stems: pa.Array, is_plain: pa.Array) -> pa.Array:
         is_plain: Bool (images,), where the stem may be a key.
     """
     may_stay = np.array(is_plain)
-    ordered = stems.take(pc.sort_indices(stems))
-    if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # sorting what is nearly sorted beats counting
+    if _has_twice(stems):
         encoded = stems.dictionary_encode()
         counts = np.bincount(np.asarray(encoded.indices), minlength=len(encoded.dictionary))
         may_stay &= counts[np.asarray(encoded.indices)] == 1
@@ -110,6 +121,12 @@ def _keys(paths: pa.Array) -> pa.Array:
         return stems
     keys = pa.array([key_from_path(path) for path in paths.take(pa.array(others)).to_pylist()], pa.string())
     return pc.replace_with_mask(stems, pc.invert(is_plain), keys)
+
+
+def _has_twice(texts: pa.Array) -> bool:
+    """Say whether a text is there twice; sorting what is nearly sorted takes less time and memory than counting."""
+    ordered = texts.take(pc.sort_indices(texts))
+    return bool(pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py())
 
 
 def _people(paths: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -183,22 +183,25 @@ def _kept_rows(table: Path | pa.BufferReader, told: str = "") -> pa.Table:
 
 
 def _inputs_of_ours(tables: Iterable[pa.Table]) -> pa.Table:
-    numbered = [rows.append_column("tar", _repeated(number, rows)) for number, rows in enumerate(tables)]
-    rows = pa.concat_tables(numbered).combine_chunks()
-    column = {name: rows[name].combine_chunks() for name in rows.column_names}
-    known = {name: column[name] for name in ("key", "person_id", "camera_id") if name in column}
+    column = _together(tables)
+    known: dict[str, pa.Array] = {name: column[name] for name in ("key", "person_id", "camera_id") if name in column}
     return build_inputs(column["path"], known, locators=_locators(column))
 
 
 def _inputs_of_others(stems: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:
-    numbered = [places.append_column("tar", _repeated(number, places)) for number, places in enumerate(tables)]
-    rows = pa.concat_tables(numbered).combine_chunks()
-    column = {name: rows[name].combine_chunks() for name in rows.column_names}
+    column = _together(tables)
     return build_inputs(qualified(column["name"], stems, column["tar"]), locators=_locators(column))
 
 
-def _repeated(number: int, rows: pa.Table) -> pa.Array:
-    return pa.array([number] * len(rows), pa.int32())
+def _together(tables: Iterable[pa.Table]) -> dict[str, pa.Array]:
+    """Give the columns of all tables, one below the other, and `tar`: which table each row is of."""
+    rows = pa.concat_tables(
+        [
+            table.append_column("tar", pa.repeat(pa.scalar(number, pa.int32()), len(table)))
+            for number, table in enumerate(tables)
+        ]
+    )
+    return {name: rows[name].combine_chunks() for name in rows.column_names}
 
 
 def _locators(column: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

@@ -1,4 +1,5 @@
-"""kill -9 at any moment, of the whole or of a worker: nothing half-written is ever seen, and the next run ends as if nothing was.
+"""kill -9 at any moment, of the whole, of a worker, or of Ray's actors and nodes: nothing half-written is ever seen, and the
+next run ends as if nothing was.
 
 `pytest tests/faults/test_kills.py --kills 100` kills so often; without it, a few times. `--fault-seed` repeats moments.
 """
@@ -8,22 +9,31 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import digests
+from ray_nodes import NODE
 from works import BIN, FINEGPR, WORKS, check_whole, tried_again
 
 SHORT = [("finegpr-c", "worker"), ("luperson-t", "driver")]
-"""Whom to kill by default; the tests of each command kill it too."""
+"""Whom to kill by default; the tests of each command kill it too, and those of the Ray engine its actors and nodes."""
+
+RAYS = ("actor", "node")
+LONG = [
+    *((name, victim) for victim in ("driver", "worker") for name in WORKS),
+    *((name, victim) for victim in RAYS for name in ("finegpr-c", "luperson-t", "pack")),
+]
 
 
 def pytest_generate_tests(metafunc):
     if "victim" in metafunc.fixturenames:
         kills = metafunc.config.getoption("--kills")
-        every = [(name, victim) for victim in ("driver", "worker") for name in WORKS]
-        cases = [every[number % len(every)] for number in range(kills)] if kills else SHORT
-        numbered = [(name, victim, number) for number, (name, victim) in enumerate(cases)]
+        cases = [LONG[number % len(LONG)] for number in range(kills)] if kills else SHORT
+        is_by_ray = "cluster" in metafunc.fixturenames
+        numbered = [(*case, number) for number, case in enumerate(cases) if (case[1] in RAYS) == is_by_ray]
         metafunc.parametrize(("name", "victim", "number"), numbered)
 
 
@@ -32,16 +42,16 @@ def undisturbed(people, tmp_path_factory):
     """Of each work: the hashes of its files, and the seconds it took. `rerender` and `publish` begin from `finegpr-c`."""
     source = shutil.copytree(people, tmp_path_factory.mktemp("works") / "people")
     assert FINEGPR.run(source, source.parent / "finegpr-c").returncode == 0
-    told = {}
 
-    def of(name: str):
-        if name not in told:
-            started_at = time.monotonic()
-            done = WORKS[name].run(source, source.parent / "undisturbed")
-            assert done.returncode == 0, done.stderr
-            told[name] = digests(source.parent / "undisturbed"), time.monotonic() - started_at
-            shutil.rmtree(source.parent / "undisturbed")
-        return source, *told[name]
+    @cache
+    def of(name: str, *extra: str):
+        started_at = time.monotonic()
+        done = WORKS[name].run(source, source.parent / "undisturbed", *extra)
+        assert done.returncode == 0, done.stderr
+        seconds = time.monotonic() - started_at
+        told = digests(source.parent / "undisturbed")
+        shutil.rmtree(source.parent / "undisturbed")
+        return source, told, seconds
 
     return of
 
@@ -66,6 +76,32 @@ def test_kill_9_at_any_moment_loses_nothing(undisturbed, tmp_path, request, name
     if out.exists():
         check_whole(out)
     tried_again(WORKS[name], source, out, expected, digests)
+
+
+def test_ray_makes_up_for_what_is_killed_at_any_moment(undisturbed, cluster, tmp_path, request, name, victim, number):
+    extra = ("--engine", "ray", "--ray-address", cluster.address)
+    source, expected, _ = undisturbed(name)
+    _, _, seconds = undisturbed(name, *extra)
+    seed = request.config.getoption("--fault-seed")
+    draw = random.Random(f"{seed} {number}")
+    moment = draw.uniform(0, seconds)
+    said = f"--fault-seed {seed}: {victim} of {name} killed after {moment:.3f} of {seconds:.3f} s"
+    out = tmp_path / "root"
+    process = subprocess.Popen(
+        WORKS[name].command(source, out, *extra), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(moment)
+    if victim == "node":
+        cluster.remove_node(draw.choice(sorted(cluster.worker_nodes, key=str)), allow_graceful=False)
+        cluster.add_node(wait=False, **NODE)
+    elif actors := actor_processes():
+        kill(draw.choice(actors))
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, f"{said}\n{told}"
+    assert b"Traceback" not in told, f"{said}\n{told}"
+    (out / "retries.jsonl").unlink(missing_ok=True)  # what it says is true of this run only
+    assert digests(out) == expected, said
+    check_whole(out)
 
 
 @pytest.mark.parametrize("words", ["verify finegpr-c", "gen-captions synthetic more --identities 9"])
@@ -98,6 +134,16 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
     except FileNotFoundError:  # it has just ended
         return []
+
+
+def actor_processes() -> list[int]:
+    """List the processes of Ray's actors on this machine."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_Actor"):
+                found.append(int(folder.name))
+    return sorted(found)
 
 
 def kill(pid: int) -> None:
