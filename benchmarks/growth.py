@@ -40,7 +40,8 @@ from passerby.shards.write import shard_name, write_shard
 HEIGHT, WIDTH = 32, 16
 IMAGES_A_TAR = 10_000
 SHARDS = 4
-REPEATS = 1
+BY_STAGES, REPEATS = 30_000, 7
+"""Images of the comparison with the stages, large enough for what every run needs once to vanish; and how often both take turns."""
 
 
 def main() -> None:
@@ -60,9 +61,9 @@ def measure(where: Path | None, counts: list[int], workers: int) -> Iterator[Row
             write_tars(Path(name) / "images", count)
             yield from run(Path(name), count, workers)
     with tempfile.TemporaryDirectory(dir=where, prefix="passerby-benchmark-") as name:
-        count = counts[len(counts) // 2]  # large enough for what every run needs once to vanish
-        write_tars(Path(name) / "images", count)
-        yield measure_overhead(Path(name), count)
+        images, repeats = (BY_STAGES, REPEATS) if counts[-1] > BY_STAGES else (counts[0], 1)
+        write_tars(Path(name) / "images", images)
+        yield measure_overhead(Path(name), images, repeats)
 
 
 def run(folder: Path, count: int, workers: int) -> Iterator[Row]:
@@ -85,7 +86,7 @@ def run(folder: Path, count: int, workers: int) -> Iterator[Row]:
         )
 
 
-def measure_overhead(folder: Path, count: int) -> Row:
+def measure_overhead(folder: Path, count: int, repeats: int) -> Row:
     """Run in this process; and then do the stages of the run, one after the other."""
 
     def whole() -> None:
@@ -96,7 +97,7 @@ def measure_overhead(folder: Path, count: int) -> Row:
         do_stages(recipe_of(folder))
         shutil.rmtree(folder / "root")
 
-    found = rates({"whole": whole, "stages": by_stages}, count, REPEATS)
+    found = rates({"whole": whole, "stages": by_stages}, count, repeats)
     return Row(
         task=f"LUPerson-T, {count:,} tiny images, one process",
         rate=found["whole"],

@@ -231,23 +231,23 @@ def exhaust(reading: Iterable[Any]) -> int:
     return sum(1 for _ in reading)
 
 
-def make_shards(root: Path, count: int, shards: int = 16) -> Path:
+def make_shards(root: Path, count: int, shards: int = 16, *, images_a_person: int = 50) -> Path:
     """Write shards of one noisy crop under many keys."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 16, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(noise).resize((128, 256)).save(file, "JPEG", quality=90)
     for index, part in enumerate(np.array_split(np.arange(count), shards)):
-        entries = (make_sample(int(number), file.getvalue()) for number in part)
+        entries = (make_sample(int(number), f"{number // images_a_person:05d}", file.getvalue()) for number in part)
         write_shard(root, shard_name("train", index, shards), entries, columns=COLUMNS, config_hash="benchmark")
     finalise(root, {"train": shards}, {})
     return root
 
 
-def make_sample(number: int, image: bytes) -> Sample:
+def make_sample(number: int, person_id: str, image: bytes) -> Sample:
     """Give a sample of nobody in particular."""
     caption = f"A man with short hair, a blue top and black trousers carries bag {number % 97} and looks to the left."
     fields = {"key": f"{number:08d}", "caption": caption, "sha256": "", "path": f"{number}.jpg"}
-    return Sample(fields["key"], image, "jpg", {**fields, "person_id": f"{number // 50:05d}"}, caption)
+    return Sample(fields["key"], image, "jpg", {**fields, "person_id": person_id}, caption)
 
 
 if __name__ == "__main__":

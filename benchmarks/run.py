@@ -26,7 +26,18 @@ from passerby.runtime import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PACKAGES = ("passerby", "torch", "open_clip_torch", "webdataset", "datasets", "pillow", "pyarrow", "numpy", "torchreid")
+PACKAGES = (
+    "passerby",
+    "torch",
+    "open_clip_torch",
+    "webdataset",
+    "datasets",
+    "pillow",
+    "pyarrow",
+    "numpy",
+    "torchreid",
+    "fastreid",
+)
 
 HEAD = """# How fast it is
 
@@ -94,6 +105,13 @@ def training(*, is_small: bool) -> Iterator[Row]:
     return measure(settings=[f"loop.steps={15 if is_small else 60}"])
 
 
+def finetuning(*, is_small: bool) -> Iterator[Row]:
+    """Steps of fine-tuning."""
+    from benchmarks.finetuning import measure
+
+    return measure(batch=8 if is_small else 16, steps=3 if is_small else 12)
+
+
 def evaluation(*, is_small: bool) -> Iterator[Row]:
     """Scores of a gallery."""
     from benchmarks.evaluation import measure
@@ -103,7 +121,7 @@ def evaluation(*, is_small: bool) -> Iterator[Row]:
 
 PARTS: dict[str, Callable[..., Iterator[Row]]] = {
     part.__name__: part
-    for part in (finegpr_c, luperson_t, growth, packing, curation, report, reading, training, evaluation)
+    for part in (finegpr_c, luperson_t, growth, packing, curation, report, reading, training, finetuning, evaluation)
 }
 
 

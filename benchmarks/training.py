@@ -84,11 +84,11 @@ class Trial:
         """Train a method from shards, from a ready batch, and on a GPU by plain fp32 too."""
         import torch
 
-        ours = self.rate(self.job(method, "shards"))
+        ours = rate(self.job(method, "shards"))
         ready = self.job(method, "ready")
-        rivals = {READY: self.rate(replace(ready, open_data=ReadyData.of(ready.open_data)))}
+        rivals = {READY: rate(replace(ready, open_data=ReadyData.of(ready.open_data)))}
         if torch.cuda.is_available() and self.device != "cpu":
-            rivals[PLAIN] = self.rate(self.job(method, "plain", "loop.precision=fp32", "loop.compile=false"))
+            rivals[PLAIN] = rate(self.job(method, "plain", "loop.precision=fp32", "loop.compile=false"))
         for rival, found in rivals.items():
             yield Row(
                 task=f"train {method} ({self.preset}) from shards",
@@ -111,12 +111,13 @@ class Trial:
             device=self.device,
         )
 
-    def rate(self, job: Any) -> float:  # noqa: ANN401
-        """Run a job to its end, and give the median of its rates, after the first third."""
-        train(job, is_resumed=False, on_progress=lambda progress: None, on_note=lambda note: None)
-        lines = [json.loads(line) for line in (job.run / "metrics.jsonl").read_text().splitlines()]
-        found = [line["samples_a_second"] for line in lines if line["kind"] == "training"]
-        return float(statistics.median(found[len(found) // 3 :]))
+
+def rate(job: Any) -> float:  # noqa: ANN401  (of any method)
+    """Run a job to its end, and give the median of its samples a second, after the first third."""
+    train(job, is_resumed=False, on_progress=lambda progress: None, on_note=lambda note: None)
+    lines = [json.loads(line) for line in (job.run / "metrics.jsonl").read_text().splitlines()]
+    found = [line["samples_a_second"] for line in lines if line["kind"] == "training"]
+    return float(statistics.median(found[len(found) // 3 :]))
 
 
 QUIET: Mapping[str, object] = {"log_every": 5, "save_every": 1_000_000, "validate_every": 1_000_000, "warmup_steps": 1}

@@ -53,8 +53,11 @@ class TarSource:
             ImageProblem: the tar ends inside it, or it is absurdly large.
         """
         _check_size(row)
-        with self.tars[row["tar"]].open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), row["image_size"], row["image_offset"])
+        descriptor = os.open(self.tars[row["tar"]], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(descriptor, row["image_size"], row["image_offset"])
+        finally:
+            os.close(descriptor)
         return _whole(data, row, self.tars[row["tar"]].name)
 
     def read_all(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Content]:
