@@ -60,9 +60,14 @@ MISSHAPES = (
 
 def article(phrase: str) -> str:
     """Give "a" or "an", as `phrase` sounds."""
-    if phrase[:1] in "aeiouAEIOU":
-        return "a" if A_BEFORE_VOWEL.match(phrase) else "an"
-    return "an" if AN_BEFORE_CONSONANT.match(phrase) else "a"
+    return _article_before(phrase.partition(" ")[0])
+
+
+@lru_cache(maxsize=1 << 12)
+def _article_before(word: str) -> str:
+    if word[:1] in "aeiouAEIOU":
+        return "a" if A_BEFORE_VOWEL.match(word) else "an"
+    return "an" if AN_BEFORE_CONSONANT.match(word) else "a"
 
 
 def with_article(phrase: str) -> str:
@@ -92,7 +97,9 @@ def join_words(items: Sequence[str], conjunction: str = "and") -> str:
 
 def tidy(text: str) -> str:
     """Collapse white space, close gaps before punctuation, end with one period; blank text stays empty."""
-    text = GAP.sub("", " ".join(text.split())).rstrip(". ")
+    if "  " in text or not text.isprintable():  # other white space than blanks is not
+        text = " ".join(text.split())
+    text = GAP.sub("", text).strip(" ").rstrip(". ")
     return text if not text or text.endswith(("!", "?")) else text + "."
 
 
