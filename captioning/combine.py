@@ -5,24 +5,26 @@ in 4 styles (how the clothes are put, and where the optional attributes go), wit
 attributes are said) and in 2 tenses. Half of 456, as in the paper's figure 6, is one tense of all.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from captioning.divide import OPTIONAL, REQUIRED, Phrase, PhraseBank
+from captioning.divide import REQUIRED, Phrase, PhraseBank
 from captioning.families import FAMILIES, Template, load_families
 from captioning.marked_yaml import digest_of
-from captioning.synonyms import keep_canonical, load_synonyms, word_draw
+from captioning.synonyms import CANONICAL, Sides, load_synonyms
 from captioning.wording import Wording, variables
 from passerby.runtime import draw
 from passerby.text import lint
 
-ATTRIBUTES = (*REQUIRED, *OPTIONAL)
-"""In the order of the bank."""
+_REQUIRED = frozenset(REQUIRED)
 
 LONGEST_CAPTION = 360
 """Characters. Beyond, only canonical words are used: those of a person with everything stay below the 100 tokens that UniPT's
 text encoder reads, and captions up to here do (measured over 80,000 of crowded people with BERT's vocabulary)."""
+
+_DRAWN_BYTES = 64
+"""Of the number that chooses template and words, as digits to mixed bases; 40 slots of 1,000 words each leave 100 bits."""
 
 Policy = Literal["conditional", "exact"]
 
@@ -69,15 +71,21 @@ class Combiner:
             TemplateError: a template is wrong.
         """
         table = load_synonyms(synonyms)
-        self._variables = variables(table)
-        self._synonyms = table if use_synonyms else None
+        says = variables(table)
+        self._sides = table.sides if use_synonyms else CANONICAL
         self._policy = policy
         self._is_neutral = is_neutral
         self._seed = seed
-        self._phrases = {phrase.id: phrase for phrase in bank.phrases if not phrase.is_negative}
-        families = load_families(templates or FAMILIES, variables=self._variables)
+        self._phrases = {
+            attribute.name: {phrase.id: phrase for phrase in attribute.phrases if not phrase.is_negative}
+            for attribute in bank.attributes
+        }
+        families = load_families(templates or FAMILIES, variables=says)
         self.templates = families.templates
         self._patterns = families.patterns
+        self._says = {
+            template.pattern: tuple((name, says[name]) for name in template.variables) for template in self.templates
+        }
         self.digest = digest_of({"templates": families.digest, "synonyms": table.digest})
 
     def captions(self, picks: Mapping[str, str], *, key: str, count: int = 1) -> tuple[CaptionChoice, ...]:
@@ -100,31 +108,34 @@ class Combiner:
         swapped: dict[int, int] = {}
         choices = []
         for index in range(count):
+            number = draw(self._seed, key, index, size=_DRAWN_BYTES)
+            number, place = divmod(number, len(eligible) - index)
             # The first steps of a shuffle, in a dictionary instead of a copy of the list: no template comes twice.
-            place = index + draw(self._seed, key, index, "template") % (len(eligible) - index)
+            place += index
             template = eligible[swapped.get(place, place)]
             swapped[place] = swapped.get(index, index)
-            choices.append(self.fill(template, phrases, key=key, index=index))
+            choices.append(self.fill(template, phrases, number))
         return tuple(choices)
 
-    def fill(self, template: Template, phrases: Mapping[str, Phrase], *, key: str, index: int = 0) -> CaptionChoice:
-        """Write one caption with a given template; `phrases` come from `resolve`."""
-        choose: Callable[[str, str], str] = keep_canonical
-        if self._synonyms:
-            choose = word_draw(self._synonyms, seed=self._seed, key=key, index=index)
-        choice = self._write(template, phrases, choose)
+    def fill(self, template: Template, phrases: Mapping[str, Phrase], number: int) -> CaptionChoice:
+        """Write one caption with a given template.
+
+        Args:
+            template: One of `templates`.
+            phrases: What `resolve` gives.
+            number: Drawn for this caption; it chooses the synonyms.
+        """
+        choice = self._write(template, phrases, self._sides, number)
         if len(choice.text) > LONGEST_CAPTION:
-            choice = self._write(template, phrases, keep_canonical)
+            choice = self._write(template, phrases, CANONICAL, number)
         return choice
 
-    def _write(
-        self, template: Template, phrases: Mapping[str, Phrase], choose: Callable[[str, str], str]
-    ) -> CaptionChoice:
+    def _write(self, template: Template, phrases: Mapping[str, Phrase], sides: Sides, number: int) -> CaptionChoice:
         optional = list(phrases.values())[len(REQUIRED) :]
         if self._policy == "exact":
             optional = [phrase for phrase in optional if phrase.attribute in template.blanks]
-        wording = Wording(phrases, optional, template.tense, is_neutral=self._is_neutral, choose=choose)
-        context = {name: self._variables[name](wording) for name in template.variables}
+        wording = Wording(phrases, optional, template.tense, is_neutral=self._is_neutral, sides=sides, number=number)
+        context = {name: say(wording) for name, say in self._says[template.pattern]}
         return CaptionChoice(self._patterns.render(template.pattern, context), template.id, wording.substitutions)
 
     def resolve(self, picks: Mapping[str, str]) -> dict[str, Phrase]:
@@ -133,21 +144,23 @@ class Combiner:
         Raises:
             ValueError: a pick is unknown, negative or missing.
         """
-        phrases = {}
-        for attribute in ATTRIBUTES:
-            if attribute in picks:
-                phrase = self._phrases.get(picks[attribute])
-                if phrase is None or phrase.attribute != attribute:
-                    raise ValueError(
-                        f"{attribute} ({picks[attribute]}) is no phrase that a caption can name; see the phrase bank"
-                    )
-                phrases[attribute] = phrase
-            elif attribute in REQUIRED:
-                raise ValueError(f"no phrase was picked for {attribute}; every person has one")
-        if len(phrases) < len(picks):
-            unknown = ", ".join(sorted(picks.keys() - phrases.keys()))
-            raise ValueError(f"unknown attributes ({unknown}), allowed: {', '.join(ATTRIBUTES)}")
+        try:
+            phrases = {name: known[picks[name]] for name, known in self._phrases.items() if name in picks}
+        except KeyError:
+            raise ValueError(self._fault(picks)) from None
+        if len(phrases) < len(picks) or not phrases.keys() >= _REQUIRED:
+            raise ValueError(self._fault(picks))
         return phrases
+
+    def _fault(self, picks: Mapping[str, str]) -> str:
+        """Say what is wrong with picks that cannot be resolved."""
+        for attribute, known in self._phrases.items():
+            if attribute in picks and picks[attribute] not in known:
+                return f"{attribute} ({picks[attribute]}) is no phrase that a caption can name; see the phrase bank"
+        if missing := [attribute for attribute in REQUIRED if attribute not in picks]:
+            return f"no phrase was picked for {missing[0]}; every person has one"
+        unknown = ", ".join(sorted(picks.keys() - self._phrases.keys()))
+        return f"unknown attributes ({unknown}), allowed: {', '.join(self._phrases)}"
 
 
 def example_picks(bank: PhraseBank, count: int = 24) -> list[dict[str, str]]:
@@ -166,9 +179,9 @@ def example_picks(bank: PhraseBank, count: int = 24) -> list[dict[str, str]]:
 def check_combiner(combiner: Combiner, samples: Iterable[Mapping[str, str]]) -> list[str]:
     """Fill every template with every sample's picks and lint the English; each fault once, in the order of the templates."""
     found: dict[str, None] = {}
-    people = [combiner.resolve(picks) for picks in samples]
+    people = [(combiner.resolve(picks), draw(0, str(place), size=_DRAWN_BYTES)) for place, picks in enumerate(samples)]
     for template in combiner.templates:
-        for person, phrases in enumerate(people):
-            for message in lint(combiner.fill(template, phrases, key=str(person)).text):
+        for phrases, number in people:
+            for message in lint(combiner.fill(template, phrases, number).text):
                 found[f"{template.id}: {message}"] = None
     return list(found)

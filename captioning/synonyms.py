@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from captioning.marked_yaml import MarkedYaml, digest_of
-from passerby.runtime import draw
 from templates import TEMPLATES
 
 SYNONYMS = TEMPLATES / "luperson_t" / "synonyms.yaml"
@@ -44,6 +43,12 @@ CLASS_SECTIONS = ("age", "action", "colour", "pattern", "garment", "hair", "noun
 AUDITED_SECTIONS = ("noun", "garment", "noun_object")
 """The sections that name things: WordNet orders nouns by kind, and knows little of kin among adjectives and phrases."""
 
+Sides = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""What a slot draws from, by section and canonical word; the canonical word itself is among them."""
+
+CANONICAL: Sides = {section: {} for section in SECTIONS}
+"""No synonyms: every slot keeps its canonical word."""
+
 WORD = re.compile(r"[a-z]+")
 UNTELLING = frozenset({"a", "in", "is", "of", "on", "the", "with"})
 
@@ -57,7 +62,7 @@ class SynonymTable:
     """Words that a person has judged where WordNet cannot."""
 
     @cached_property
-    def sides(self) -> dict[str, dict[str, tuple[str, ...]]]:
+    def sides(self) -> Sides:
         """Give the words to draw from: the canonical one as often as all others together."""
         return {
             section: {canonical: (canonical,) * len(words) + words for canonical, words in entries.items()}
@@ -85,27 +90,6 @@ def load_synonyms(path: Path | None = None) -> SynonymTable:
     reviewed = frozenset(word for word, _ in _words(file, fields["reviewed"])) if "reviewed" in fields else frozenset()
     file.raise_faults()
     return SynonymTable(sections, reviewed)
-
-
-def word_draw(table: SynonymTable, *, seed: int, key: str, index: int) -> Callable[[str, str], str]:
-    """Give what draws the words of one caption: half of the time the canonical one, else any of its synonyms.
-
-    It takes the section and the canonical word of a slot; what it draws depends on seed, key, caption index and the order
-    of the calls.
-    """
-    sides_of = table.sides
-    # One number serves all slots, as digits to mixed bases: forty slots of a thousand words each leave it 100 bits to spare.
-    number = draw(seed, key, index, "words", size=64)
-
-    def choose(section: str, canonical: str) -> str:
-        nonlocal number
-        sides = sides_of[section].get(canonical)
-        if sides is None:
-            return canonical
-        number, side = divmod(number, len(sides))
-        return sides[side]
-
-    return choose
 
 
 def audit_synonyms(table: SynonymTable) -> list[str]:
@@ -144,11 +128,6 @@ def _are_kin(canonical: str, word: str, synsets: Callable[[str], Sequence[Any]])
         families.append((found, above | {parent for synset in above for parent in synset.hypernyms()}))
     (own, own_above), (other, other_above) = families
     return bool(own & other or own & other_above or own_above & other)
-
-
-def keep_canonical(section: str, canonical: str) -> str:
-    """Choose the canonical word in every slot."""
-    return canonical
 
 
 def _read_section(file: MarkedYaml, section: str, node: yaml.Node) -> dict[str, tuple[str, ...]]:

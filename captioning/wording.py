@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from captioning.divide import OPTIONAL, REQUIRED, Phrase
-from captioning.synonyms import SynonymTable, keep_canonical
+from captioning.synonyms import CANONICAL, Sides, SynonymTable
 from captioning.verbs import Tense, conjugate
 from passerby.text import join_words, with_article
 
@@ -27,7 +27,8 @@ class Wording:
         tense: Tense,
         *,
         is_neutral: bool = False,
-        choose: Callable[[str, str], str] = keep_canonical,
+        sides: Sides = CANONICAL,
+        number: int = 0,
     ) -> None:
         """Start a caption.
 
@@ -36,14 +37,16 @@ class Wording:
             optional: What else to mention, in the order of the bank.
             tense: Tense of all finite verbs.
             is_neutral: Say "person" and "they", and nothing of age and gender.
-            choose: Gives the word to use, from section and canonical word.
+            sides: What may stand for the canonical words, by section; see `SynonymTable.sides`.
+            number: Drawn for this caption; its digits, to mixed bases, choose among the sides, slot after slot.
         """
         self.phrases = phrases
         self.optional = optional
         self.tense: Tense = tense
         self.is_neutral = is_neutral
         self.pronoun = "they" if is_neutral else phrases["gender"].forms["pronoun"]
-        self.choose = choose
+        self.sides = sides
+        self.number = number
         self.words: dict[str, str] = {}
         """The word of each slot used so far."""
         self.substitutions: dict[str, str] = {}
@@ -53,9 +56,14 @@ class Wording:
         """Give the word of a slot, the same one throughout the caption."""
         word = self.words.get(slot)
         if word is None:
-            word = self.words[slot] = self.choose(section, canonical)
-            if word != canonical:
-                self.substitutions[slot] = word
+            word = canonical
+            sides = self.sides[section].get(canonical)
+            if sides is not None:
+                self.number, side = divmod(self.number, len(sides))
+                word = sides[side]
+                if word != canonical:
+                    self.substitutions[slot] = word
+            self.words[slot] = word
         return word
 
     def noun(self) -> str:

@@ -136,12 +136,34 @@ def decode_rgb(data: bytes, *, at_least: int = DECODED_AT_LEAST) -> NDArray[np.u
     Raises:
         ImageProblem: the pixels cannot be decoded, or are too many.
     """
+    pixels = _decode_plain_jpeg(data, at_least)
+    if pixels is not None:
+        return pixels
     from PIL import ImageOps  # noqa: PLC0415  (slow to load, and most runs decode nothing)
 
     with opened(data) as image:
         image.draft("RGB", (at_least, at_least))
         ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _decode_plain_jpeg(data: bytes, at_least: int) -> NDArray[np.uint8] | None:
+    """Decode the JPEG that most person crops are, in half of Pillow's time and to the same pixels; None for any other file.
+
+    Pillow judges whatever is turned, large, of other colours or in any way irregular. It reads JPEGs with libjpeg-turbo, too.
+    """
+    import simplejpeg  # noqa: PLC0415  (most runs decode nothing)
+
+    if not data.startswith(b"\xff\xd8\xff") or b"Exif\0" in data:
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if min(height, width) >= 2 * at_least or height * width > MAX_PIXELS or colours not in ("YCbCr", "Gray"):
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
+    except ValueError:
+        return None
+    return pixels
 
 
 def _read_regular(path: Path | str) -> bytes:

@@ -3,7 +3,7 @@
 import posixpath
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import isfinite
@@ -19,8 +19,8 @@ CAPTION_FIELD = re.compile(r"caption(_\d+)?")
 JsonValue = str | int | float | bool | list[str] | list[int] | list[float]
 """What a field may hold: flat and never null, since libraries infer types from the first samples."""
 
-_SCALARS = frozenset({str, int, bool})
-"""Types of which every value can stand in JSON; floats can when they are finite."""
+_SCALARS = frozenset({str, int, bool, float})
+"""Types that can stand in JSON; floats when they are finite."""
 
 _HASH_BYTES = 6
 """48 bits: of a million files that share one slug, two have one key with a chance of 1 in 500."""
@@ -89,9 +89,12 @@ def encode_json(fields: Mapping[str, JsonValue]) -> bytes:
     Raises:
         ValueError: a value is null, not a number, nested, an integer beyond 64 bits, or text that UTF-8 cannot hold.
     """
-    for name, value in fields.items():
-        if not _is_scalar(value) and not (type(value) is list and all(map(_is_scalar, value))):
-            raise ValueError(f"field {name} is {value!r}; allowed are text, finite numbers, booleans, lists of them")
+    scalars = [value for value in fields.values() if type(value) is not list]
+    if not (_are_scalars(scalars) and all(_are_scalars(value) for value in fields.values() if type(value) is list)):
+        name = next(
+            name for name, value in fields.items() if not _are_scalars(value if type(value) is list else [value])
+        )
+        raise ValueError(f"field {name} is {fields[name]!r}; allowed are text, finite numbers, booleans, lists of them")
     try:
         return orjson.dumps(dict(fields))
     except orjson.JSONEncodeError as error:
@@ -103,5 +106,6 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _is_scalar(value: object) -> bool:
-    return type(value) in _SCALARS or (type(value) is float and isfinite(value))
+def _are_scalars(values: Collection[object]) -> bool:
+    floats = [value for value in values if type(value) is float]
+    return _SCALARS.issuperset(map(type, values)) and all(map(isfinite, floats))

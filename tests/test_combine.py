@@ -13,8 +13,10 @@ from captioning.divide import OPTIONAL, load_phrases
 from captioning.families import FAMILIES, LISTING, template_listing
 from captioning.marked_yaml import WordsError
 from captioning.render import TemplateError
-from captioning.synonyms import SYNONYMS, SynonymTable, audit_synonyms, load_synonyms, word_draw
+from captioning.synonyms import SYNONYMS, SynonymTable, audit_synonyms, load_synonyms
 from captioning.verbs import conjugate
+from captioning.wording import Wording
+from passerby.runtime import draw
 from passerby.text import lint
 
 BANK = load_phrases()
@@ -22,6 +24,7 @@ PLAIN = Combiner(BANK, use_synonyms=False, seed=0)
 FULL = Combiner(BANK, seed=0)
 NEUTRAL = Combiner(BANK, is_neutral=True, seed=0)
 PLAIN_NEUTRAL = Combiner(BANK, use_synonyms=False, is_neutral=True, seed=0)
+NUMBER = draw(0, "image", size=64)
 WORDS = re.compile(r"[a-z]+(?:[-'][a-z]+)*")
 
 # The worked example of the paper's figure 2.
@@ -84,7 +87,7 @@ def random_captions(count, chance, combiner=FULL):
 
 def all_captions(combiner, picks):
     phrases = combiner.resolve(picks)
-    return {template.id: combiner.fill(template, phrases, key="image").text for template in combiner.templates}
+    return {template.id: combiner.fill(template, phrases, NUMBER).text for template in combiner.templates}
 
 
 def faults_of(text, picks, combiner):
@@ -142,14 +145,14 @@ def test_figure_2_comes_out_as_printed():
 def test_every_template_is_good_english_about_everybody(pairs, combiner):
     faults = []
     for template, picks in pairs:
-        text = combiner.fill(template, combiner.resolve(picks), key=template.id).text
+        text = combiner.fill(template, combiner.resolve(picks), draw(0, template.id, size=64)).text
         faults += faults_of(text, picks, combiner)
     assert faults == []
 
 
 def test_every_selected_option_is_said_once_and_no_other(pairs):
     for template, picks in pairs:
-        text = PLAIN.fill(template, PLAIN.resolve(picks), key="image").text
+        text = PLAIN.fill(template, PLAIN.resolve(picks), NUMBER).text
         said = {name: text.count(noun) for name, noun in NOUNS.items()}
         assert said == {name: int(name in picks) for name in NOUNS}, text
 
@@ -319,17 +322,22 @@ def test_substitutions_are_told_and_stand_in_the_text():
     assert PLAIN.captions(FIGURE_2, key="a")[0].synonyms == {}
 
 
+def wording_of(table, key):
+    number = draw(0, key, size=64)
+    return Wording(FULL.resolve(FIGURE_2), (), "present", sides=table.sides, number=number)
+
+
 def test_a_word_is_canonical_half_of_the_time_and_else_any():
     table = SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}})
-    draws = (word_draw(table, seed=0, key=str(i), index=0) for i in range(500))
-    counts = Counter(choose("noun", "man") for choose in draws for _ in range(20))
+    drawn = (wording_of(table, key=str(i)) for i in range(500))
+    counts = Counter(wording.say(str(slot), "noun", "man") for wording in drawn for slot in range(20))
     assert counts["man"] == pytest.approx(5000, abs=250)
     assert all(counts[word] == pytest.approx(1667, abs=180) for word in ("male", "guy", "gentleman"))
 
 
 def test_a_caption_with_many_slots_never_repeats_its_draws():
-    choose = word_draw(SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}}), seed=0, key="a", index=0)
-    words = [choose("noun", "man") for _ in range(200)]
+    wording = wording_of(SynonymTable({"noun": {"man": ("male", "guy", "gentleman")}}), key="a")
+    words = [wording.say(str(slot), "noun", "man") for slot in range(200)]
     assert all(words[period:] != words[:-period] for period in range(1, 100))
 
 

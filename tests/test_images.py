@@ -8,9 +8,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from passerby.images import ImageInfo, ImageProblem, inspect_image, read_image
+from passerby.images import ImageInfo, ImageProblem, decode_rgb, inspect_image, opened, read_image
 
 FORMATS = {
     "jpg": ("JPEG", {}),
@@ -60,6 +60,46 @@ def test_size_and_format_are_found(kind, image, decode):
 @pytest.mark.parametrize(("name", "size"), [("JPEG", 60_000), ("PNG", 60_000), ("WEBP", 16_383)])
 def test_the_largest_sizes_are_read_in_full(name, size):
     assert inspect_image(draw(size, 2, name), max_aspect=1e6).width == size
+
+
+def decoded_by_pillow(data, at_least=448):
+    with opened(data) as picture:
+        picture.draft("RGB", (at_least, at_least))
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("options", [{"quality": 30}, {"quality": 95, "subsampling": 0}, {"restart_marker_blocks": 2}])
+@pytest.mark.parametrize("size", [(1, 1), (37, 91), (128, 256), (897, 900)])
+def test_every_jpeg_is_decoded_to_the_pixels_of_pillow(size, options, mode):
+    data = draw(*size, "JPEG", mode=mode, **options)
+    assert np.array_equal(decode_rgb(data), decoded_by_pillow(data))
+    assert np.array_equal(decode_rgb(data, at_least=16), decoded_by_pillow(data, at_least=16))
+
+
+def test_a_jpeg_that_is_turned_is_decoded_upright():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert decode_rgb(draw(37, 91, "JPEG", exif=turned.tobytes())).shape == (37, 91, 3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind.startswith("jpg")], indirect=True)
+def test_a_damaged_jpeg_is_decoded_as_pillow_does_or_refused_as_it_does(image):
+    generator = random.Random(1)
+    decoded = 0
+    for _ in range(300):
+        damaged = bytearray(image)
+        for _ in range(generator.randint(1, 4)):
+            damaged[generator.randrange(generator.choice([40, len(image)]))] = generator.randrange(256)
+        try:
+            expected = decoded_by_pillow(bytes(damaged))
+        except ImageProblem:
+            with pytest.raises(ImageProblem):
+                decode_rgb(bytes(damaged))
+        else:
+            assert np.array_equal(decode_rgb(bytes(damaged)), expected)
+            decoded += 1
+    assert decoded > 10
 
 
 def test_any_cut_is_found(image):

@@ -54,7 +54,7 @@ def build_inputs(
 
 
 def hash_names(names: pa.ChunkedArray) -> str:
-    """Hash keys or paths, sha256 in hexadecimal; never more than some thousands of millions are Python's at once."""
+    """Hash keys or paths, sha256 in hexadecimal; a slice at a time, so that millions never become Python's objects at once."""
     digest = hashlib.sha256()
     for start in range(0, len(names), _HASHED_AT_ONCE):
         digest.update("".join(f"{name}\n" for name in names.slice(start, _HASHED_AT_ONCE).to_pylist()).encode())

@@ -73,7 +73,7 @@ class TableWriter:
                     raise ValueError(f"sample {sample.key}: {name} is {value!r}; the column takes {expected.__name__}")
         for name, expected in self._elements.items():
             value = sample.fields[name]
-            if isinstance(value, list) and not all(type(element) is expected for element in value):
+            if isinstance(value, list) and {*map(type, value)} - {expected}:
                 raise ValueError(f"sample {sample.key}: {name} is {value!r}; the column takes {expected.__name__}s")
         members = member_names(sample)
         if self._members is None:
