@@ -60,7 +60,11 @@ def hardest(features: Tensor, labels: Tensor) -> Hardest:
 
 
 def euclidean(features: Tensor) -> Tensor:
-    """Give the distances of all pairs: Float (batch, batch) of Float (batch, width)."""
+    """Give the distances of all pairs: Float (batch, batch) of Float (batch, width).
+
+    They are those of the features around their mean: what all share, much of it before anything is learnt, would only cost digits.
+    """
+    features = features - features.mean(dim=0).detach()
     squares = features.square().sum(dim=1)
     squared = squares[:, None] + squares - 2 * features @ features.T
     return squared.clamp_min(SQUARED_FLOOR).sqrt()

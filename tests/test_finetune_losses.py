@@ -39,6 +39,16 @@ def test_equal_features_have_a_gradient_that_is_a_number():
     assert features.grad.isfinite().all()
 
 
+def test_what_all_features_share_costs_no_digits():
+    features, labels = features_and_labels()
+    far = features + 100
+    distances = torch.tensor(distances_of(far))
+    is_same = labels[:, None] == labels
+    found = hardest(far, labels)
+    assert torch.allclose(found.positive, distances.where(is_same, -torch.inf).amax(dim=1), rtol=1e-4)
+    assert torch.allclose(found.negative, distances.where(~is_same, torch.inf).amin(dim=1), rtol=1e-4)
+
+
 def test_distances_are_of_fp32_whatever_the_forward_pass_is():
     features, labels = features_and_labels()
     far = features + 100  # where squares are large, bf16 would lose all differences
