@@ -5,14 +5,14 @@ sentence, style 1 into a middle one, style 2 behind the subject (`with a hat`), 
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from captioning.divide import OPTIONAL, Phrase
 from captioning.marked_yaml import MarkedYaml, WordsError, digest_of
-from captioning.render import TemplateSet, compile_patterns, lines_of, load_templates
+from captioning.render import Pattern, TemplateSet, check_patterns, compile_patterns, read_patterns
 from captioning.synonyms import load_synonyms
 from captioning.verbs import Tense, conjugate
 from captioning.wording import Wording, variables
@@ -78,12 +78,13 @@ def load_families(folder: Path, *, variables: Collection[str]) -> Families:
         TemplateError: a pattern is wrong.
         WordsError: a family has another shape, or `blanks.yaml` is wrong.
     """
-    checked = load_templates(folder, variables=[*variables, "tail"])
-    composed = _compose(folder, checked)
+    pieces, pieces_digest = read_patterns(folder)
+    check_patterns(pieces, variables=[*variables, "tail"])
+    composed = _compose(folder, pieces)
     listed = (
         (f"{family}.j2", line, text) for family, texts in composed.items() for line, text in enumerate(texts, start=1)
     )
-    patterns = compile_patterns(listed, variables=variables, digest=checked.digest)
+    patterns = compile_patterns(listed, variables=variables, digest=pieces_digest)
     blanks = _load_blanks(folder / "blanks.yaml")
     templates = []
     for family, place, tense in product(composed, range(STYLES * TAILS), TENSES):
@@ -99,9 +100,7 @@ def load_families(folder: Path, *, variables: Collection[str]) -> Families:
                 blanks=blanks.get(f"s{style}-t{tail}", frozenset()),
             )
         )
-    digest = digest_of(
-        {"patterns": checked.digest, "blanks": {place: sorted(names) for place, names in blanks.items()}}
-    )
+    digest = digest_of({"patterns": pieces_digest, "blanks": {place: sorted(names) for place, names in blanks.items()}})
     return Families(tuple(templates), patterns, digest)
 
 
@@ -121,13 +120,11 @@ def write_listing() -> None:
     LISTING.write_text(template_listing(), encoding="utf-8")
 
 
-def _compose(folder: Path, checked: TemplateSet) -> dict[str, list[str]]:
+def _compose(folder: Path, pieces: Iterable[Pattern]) -> dict[str, list[str]]:
     """Put every tail of a family into every style: family -> 12 patterns, styles first."""
-    families: dict[str, list[tuple[str, str]]] = {}
-    for name in checked.names:
-        family, _, line = name.rpartition(":")
-        text = lines_of((folder / f"{family}.j2").read_bytes())[int(line) - 1].strip()
-        families.setdefault(family, []).append((line, text))
+    families: dict[str, list[tuple[int, str]]] = {}
+    for file, line, text in pieces:
+        families.setdefault(file.removesuffix(".j2"), []).append((line, text))
     faults = [f"{folder / family}.j2:{fault}" for family, lines in families.items() for fault in _shape_faults(lines)]
     if faults:
         raise WordsError(faults)
@@ -140,7 +137,7 @@ def _compose(folder: Path, checked: TemplateSet) -> dict[str, list[str]]:
     return composed
 
 
-def _shape_faults(lines: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _shape_faults(lines: Sequence[tuple[int, str]]) -> Iterator[str]:
     if len(lines) != STYLES + TAILS:
         yield f"1: a family has {STYLES} styles and then {TAILS} tails, one a line; this one has {len(lines)} lines"
         return

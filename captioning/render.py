@@ -41,8 +41,12 @@ ALLOWED_NODES = (
 """The language: everything it can say takes time and memory in proportion to its own length."""
 
 ALLOWED_COMPARISONS = ("eq", "ne")
+_TOO_DEEP = "nests too deeply"
 LANGUAGE = 'a pattern holds text, {{ variable }}, {{ variable|a }}, {{ variable|as("with ~") }} and {% if %}'
 
+
+Pattern = tuple[str, int, str]
+"""File, a name `*.j2`; line, counted from 1; and text."""
 
 Renderer = Callable[[Mapping[str, str]], str]
 
@@ -110,22 +114,51 @@ def load_templates(folder: Path, *, variables: Collection[str]) -> TemplateSet:
         FileNotFoundError: there is no such folder.
         TemplateError: with every syntax error, forbidden construct and unknown variable of all files.
     """
+    patterns, digest = read_patterns(folder)
+    return compile_patterns(patterns, variables=variables, digest=digest)
+
+
+def read_patterns(folder: Path) -> tuple[list[Pattern], str]:
+    """Read all patterns of a folder as they stand there, and hash the files.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        TemplateError: no pattern is in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"template folder {folder} does not exist")
     files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.j2"))}
-    patterns = list(_patterns(files))
+    patterns = [  # lines as an editor numbers them: `splitlines` would also end one at a form feed, among others
+        (file, line, pattern.strip())
+        for file, data in files.items()
+        for line, pattern in enumerate(data.decode("utf-8", errors="replace").split("\n"), start=1)
+        if pattern.strip() and not pattern.lstrip().startswith("#")
+    ]
     if not patterns:
         raise TemplateError([TemplateFault(folder.name, 1, "no pattern in this folder; write one into a file *.j2")])
-    return compile_patterns(patterns, variables=variables, digest=_digest(files))
+    return patterns, _digest(files)
 
 
-def compile_patterns(
-    patterns: Iterable[tuple[str, int, str]], *, variables: Collection[str], digest: str
-) -> TemplateSet:
-    """Compile patterns given by file, line and text.
+def check_patterns(patterns: Iterable[Pattern], *, variables: Collection[str]) -> None:
+    """See that patterns are of our language, without compiling them.
+
+    Raises:
+        TemplateError: with every syntax error, forbidden construct and unknown variable.
+    """
+    environment = _build_environment()
+    parsed = ((file, line, _parse(environment, pattern, variables)) for file, line, pattern in patterns)
+    faults = [
+        TemplateFault(file, line, message) for file, line, told in parsed if isinstance(told, list) for message in told
+    ]
+    if faults:
+        raise TemplateError(faults)
+
+
+def compile_patterns(patterns: Iterable[Pattern], *, variables: Collection[str], digest: str) -> TemplateSet:
+    """Compile patterns.
 
     Args:
-        patterns: The file is a name `*.j2`, the line counts from 1; together they name the pattern.
+        patterns: File and line together name a pattern.
         variables: The names that a pattern may use.
         digest: Of what the patterns were made from.
 
@@ -159,11 +192,6 @@ def check_templates(templates: TemplateSet, contexts: Iterable[Mapping[str, str]
     return list(found)
 
 
-def lines_of(data: bytes) -> list[str]:
-    """Give the lines of a file as an editor numbers them: Python would also end one at a form feed, among others."""
-    return data.decode("utf-8", errors="replace").split("\n")
-
-
 def draw_template(templates: TemplateSet, *, key: str, seed: int, index: int = 0) -> int:
     """Draw the pattern of caption `index` of sample `key`; it depends on nothing else."""
     return draw(seed, key, index, "template") % len(templates)
@@ -185,13 +213,6 @@ def _fit(phrase: str, frame: str) -> str:
     return frame.replace("~", phrase) if phrase else ""
 
 
-def _patterns(files: Mapping[str, bytes]) -> Iterator[tuple[str, int, str]]:
-    for file, data in files.items():
-        for line, pattern in enumerate(lines_of(data), start=1):
-            if pattern.strip() and not pattern.lstrip().startswith("#"):
-                yield file, line, pattern.strip()
-
-
 def _digest(files: Mapping[str, bytes]) -> str:
     hashes = [f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in files.items()]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -201,24 +222,35 @@ def _compile(
     environment: ImmutableSandboxedEnvironment, pattern: str, variables: Collection[str]
 ) -> Renderer | list[str]:
     """Compile a pattern, or say what is wrong with it."""
+    tree = _parse(environment, pattern, variables)
+    if isinstance(tree, list):
+        return tree
+    try:
+        template = environment.from_string(tree)
+    except (RecursionError, SyntaxError, MemoryError):  # of Python's parser, for what Jinja wrote
+        return [_TOO_DEEP]
+
+    def render(context: Mapping[str, str]) -> str:  # as `template.render` does, which takes twice as long
+        return "".join(template.root_render_func(cast(Context, _Variables(context))))
+
+    return render
+
+
+def _parse(
+    environment: ImmutableSandboxedEnvironment, pattern: str, variables: Collection[str]
+) -> nodes.Template | list[str]:
+    """Parse a pattern, or say what is wrong with it."""
     if len(pattern) > LONGEST_PATTERN:
         return [f"has {len(pattern)} characters; allowed are {LONGEST_PATTERN}"]
     if "\N{REPLACEMENT CHARACTER}" in pattern:
         return ["is not UTF-8"]
     try:
         tree = environment.parse(pattern)
-        if messages := list(dict.fromkeys(_misuses(tree, variables))):
-            return messages
-        template = environment.from_string(tree)
     except TemplateSyntaxError as error:
         return [str(error.message)]
-    except (RecursionError, SyntaxError, MemoryError):  # of Jinja's parser, or of Python's for what Jinja wrote
-        return ["nests too deeply"]
-
-    def render(context: Mapping[str, str]) -> str:  # as `template.render` does, which takes twice as long
-        return "".join(template.root_render_func(cast(Context, _Variables(context))))
-
-    return render
+    except RecursionError:
+        return [_TOO_DEEP]
+    return list(dict.fromkeys(_misuses(tree, variables))) or tree
 
 
 class _Variables(dict[str, str]):
@@ -244,6 +276,8 @@ def _misuses(tree: nodes.Template, variables: Collection[str]) -> Iterator[str]:
             yield "only == and != can compare"
         elif isinstance(node, nodes.CondExpr) and node.expr2 is None:
             yield "an if inside {{ }} needs an else"
+        elif isinstance(node, nodes.Filter) and node.name not in ("a", "as"):
+            yield f"No filter named {node.name!r}; {LANGUAGE}"
         elif isinstance(node, nodes.Filter) and not _is_well_called(node):
             yield f"filter {node.name!r} has wrong arguments; {LANGUAGE}"
 

@@ -85,7 +85,7 @@ def test_another_seed_gives_other_captions(people, undisturbed, tmp_path):
     assert texts[0] != texts[1]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_9_at_any_moment_and_run_again(people, undisturbed, tmp_path, seed):
     root = tmp_path / "root"
     process = subprocess.Popen(
