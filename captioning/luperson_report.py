@@ -85,7 +85,7 @@ class _Counts:
         self.templates.update(_count(pc.list_flatten(table["templates"])))
         for chunk in table["caption"].chunks:
             self._add_words(chunk)
-            self.captions.append(hash_texts(chunk.to_pylist())[:, 0])
+            self.captions.append(hash_texts(chunk.to_pylist())[:, 0].copy())
 
     def _add_words(self, captions: pa.StringArray) -> None:
         """Count words, by way of the few distinct pieces between the spaces."""

@@ -201,7 +201,8 @@ def duplicate_keys(root: Path, names: Sequence[str]) -> list[tuple[str, list[str
 
     Takes 8 bytes a sample: hashes are compared first, and keys only where hashes meet.
     """
-    hashes = np.sort(np.concatenate([hash_keys(read_keys(root, name)) for name in names]))
+    hashes = np.concatenate([hash_keys(read_keys(root, name)) for name in names])
+    hashes.sort()
     suspects = frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     shards_of: dict[str, list[str]] = {}
     if suspects:
