@@ -131,7 +131,7 @@ def decode_rgb(data: bytes, *, at_least: int = DECODED_AT_LEAST) -> NDArray[np.u
         at_least: Pixels that the short side of a large JPEG keeps.
 
     Returns:
-        RGB uint8 (height, width, 3).
+        RGB uint8 (height, width, 3), the caller's own.
 
     Raises:
         ImageProblem: the pixels cannot be decoded, or are too many.
@@ -144,7 +144,7 @@ def decode_rgb(data: bytes, *, at_least: int = DECODED_AT_LEAST) -> NDArray[np.u
     with opened(data) as image:
         image.draft("RGB", (at_least, at_least))
         ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _decode_plain_jpeg(data: bytes, at_least: int) -> NDArray[np.uint8] | None:

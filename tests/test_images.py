@@ -77,6 +77,11 @@ def test_every_jpeg_is_decoded_to_the_pixels_of_pillow(size, options, mode):
     assert np.array_equal(decode_rgb(data, at_least=16), decoded_by_pillow(data, at_least=16))
 
 
+@pytest.mark.parametrize("kind", ["jpg", "jpg cmyk", "png", "webp lossy"], indirect=True)
+def test_pixels_are_the_caller_s_own(image):
+    assert decode_rgb(image).flags.writeable
+
+
 def test_a_jpeg_that_is_turned_is_decoded_upright():
     turned = Image.Exif()
     turned[0x0112] = 6

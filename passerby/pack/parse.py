@@ -139,7 +139,7 @@ def _decoded(images: Iterable[tuple[str, Read]], out: Path, parsed: Parsed) -> I
         try:
             data = read()
             inspect_image(data)
-            yield path, decode_rgb(data, at_least=MAX_PIXELS).copy()  # PyTorch wants to be able to write
+            yield path, decode_rgb(data, at_least=MAX_PIXELS)
         except ImageProblem as problem:
             parsed.problems[path] = str(problem)
 

@@ -133,7 +133,7 @@ class Preparation:
         if data is None:
             raise ImageProblem("missing", f"has no image; its members are {[*sample]}")
         # shape: (3, height, width), channels last in memory, which torchvision resizes fastest
-        image = torch.from_numpy(decode_rgb(data, at_least=max(self.height_width)).copy()).permute(2, 0, 1)
+        image = torch.from_numpy(decode_rgb(data, at_least=max(self.height_width))).permute(2, 0, 1)
         if not self.with_parsing:
             return image, None
         if PARSING_MEMBER not in sample:
