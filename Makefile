@@ -7,10 +7,9 @@ BIN := .venv/bin
 demo: install
 	$(BIN)/passerby demo demo
 
-# The nets of the tests are tiny: a second thread only waits. A third process works while others wait for the commands they started.
-# Long files come early, so that no process is left idle at the end.
+# The nets of the tests are tiny: a second thread only waits. Long files come early, so that no process is left idle at the end.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .

@@ -59,13 +59,19 @@ def seconds_of(method: Callable[[], object]) -> float:
     return time.perf_counter() - started_at
 
 
-def rates(methods: Mapping[str, Callable[[], object]], work: float, repeats: int) -> dict[str, float]:
-    """Give each method's rate: `work` (samples, bytes) over the median of its seconds."""
+def rates(
+    methods: Mapping[str, Callable[[], object]],
+    work: float,
+    repeats: int,
+    *,
+    of: Callable[[Iterable[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Give each method's rate: `work` (samples, bytes) over the median of its seconds, or `of` them."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(repeats):
         for name, method in methods.items():
             seconds[name].append(seconds_of(method))
-    return {name: work / statistics.median(values) for name, values in seconds.items()}
+    return {name: work / of(values) for name, values in seconds.items()}
 
 
 def forget(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import IMAGES_A_PERSON, digests
+from conftest import IMAGES_A_PERSON, digests, run_here
 from PIL import Image
 
 from captioning.attributes import SLOTS
@@ -31,7 +31,7 @@ def command(people: Path, out: Path, *extra: object) -> list[str]:
 
 
 def run(people: Path, out: Path, *extra: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(people, out, *extra), check=False, capture_output=True, text=True)
+    return run_here("gen-captions", *command(people, out, *extra)[1:])
 
 
 def report(people: Path, out: Path, *extra: object) -> dict[str, object]:
@@ -93,7 +93,7 @@ def test_kill_9_at_any_moment_and_run_again(people, undisturbed, tmp_path, seed)
     )
     moment = random.Random(seed).randrange(1, 9)
     while process.poll() is None and len(list(root.glob("meta/*.parquet"))) < moment:
-        time.sleep(0.001)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert run(people, root, "--workers", 2).returncode == 0

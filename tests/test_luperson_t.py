@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import IMAGES_A_PERSON, digests
+from conftest import run_here as run
 
 from captioning.conquer import Matches
 from captioning.divide import load_phrases
@@ -22,10 +23,6 @@ from templates import TEMPLATES
 
 BIN = Path(sys.executable).parent
 COUNT = 12 * IMAGES_A_PERSON
-
-
-def run(program: str, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / program, *map(str, words)], check=False, capture_output=True, text=True)
 
 
 def words(images: Path, out: Path, *extra: object) -> list[object]:
@@ -83,7 +80,7 @@ def test_kill_9_and_run_again(people, undisturbed, tmp_path):
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list(root.glob("meta/*.parquet"))) < 3:
-        time.sleep(0.001)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     make(people / "images", root, "--embeddings", "--workers", 2)

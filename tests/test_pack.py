@@ -218,7 +218,7 @@ def test_any_number_of_workers_and_any_death_give_the_same_bytes(market, maps, p
     command = [str(word) for word in (Path(sys.executable).parent / "passerby", *words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while process.poll() is None and not [*tmp_path.glob("root/meta/*.parquet")]:
-        time.sleep(0.001)  # until the first shard is done
+        time.sleep(0.01)  # until the first shard is done
     process.send_signal(signal.SIGKILL)
     process.communicate()
     run(*words, "--workers", 2)

@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import timm
 import tiny_reid
 import torch
+from conftest import run_here
 from typer.testing import CliRunner
 
 from finetune import reid
@@ -219,7 +218,7 @@ def test_the_command_builds_upon_a_run_and_says_what_it_wrote(root, tmp_path):
     words += ["--device", "cpu", "--workers", "0"]
     for setting in ("loop.epochs=1", "loop.batch_size=12", "loop.images_a_person=3", "loop.validate_every=1"):
         words += ["--set", setting]
-    done = call(*words)
+    done = run_here(*words)
     assert done.returncode == 0, done.stderr
     assert "learns from 36 images of 6 people, and validates on 12 images of 2 people" in done.stderr
     _, found = load_encoder(tmp_path / "run")
@@ -231,7 +230,7 @@ def test_the_command_builds_upon_a_run_and_says_what_it_wrote(root, tmp_path):
         "test_feature": "before_neck",
         "distance": "euclidean",
     }
-    again = call(*words)
+    again = run_here(*words)
     assert again.returncode == 2
     assert "holds a run; go on with --resume" in again.stderr
 
@@ -255,10 +254,3 @@ def test_a_mistake_is_told_in_one_line(root, tmp_path, setting, message):
     (line,) = str(done.exception).splitlines()
     assert re.search(message, line)
     assert not (tmp_path / "run").exists()
-
-
-def call(*words) -> subprocess.CompletedProcess:
-    program = "import sys; from passerby.cli import main; sys.argv[0] = 'passerby'; main()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=False
-    )
