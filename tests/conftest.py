@@ -2,10 +2,6 @@
 
 import csv
 import hashlib
-import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -60,21 +56,6 @@ def digests(root: Path) -> dict[str, str]:
     """Hash every file under `root`, by relative path."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def run_here(program: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run one of our programs to its end in this process, which has imported already what it needs."""
-    from passerby import cli
-
-    programs = {"passerby": cli.main, "gen-captions": cli.gen_captions, "finetune": cli.run_finetune}
-    command, out, err, code = [program, *map(str, words)], StringIO(), StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", command)
-        try:
-            programs[program]()
-        except SystemExit as ended:
-            code = ended.code or 0
-    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

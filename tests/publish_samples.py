@@ -2,8 +2,6 @@
 
 import http.client
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +10,7 @@ from threading import Thread
 
 import numpy as np
 from PIL import Image
+from programs import succeed
 
 BUCKET = "bucket"
 
@@ -29,16 +28,7 @@ def make_people(people: Path, folder: Path) -> Path:
 
 def generate(recipe: str, people: Path, root: Path, *options: object) -> Path:
     """Make a data set as users do."""
-    command = [
-        Path(sys.executable).parent / "gen-captions",
-        recipe,
-        people / "images",
-        "--out",
-        root,
-        "--shard-size",
-        20,
-    ]
-    subprocess.run([*map(str, (*command, *options))], check=True, capture_output=True)
+    succeed("gen-captions", recipe, people / "images", "--out", root, "--shard-size", 20, *options)
     return root
 
 

@@ -4,11 +4,10 @@ import hashlib
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import programs
 import pytest
 import yaml
 from conftest import digests, write_people
@@ -25,7 +24,6 @@ from passerby.report.sources import open_source
 from passerby.shards.manifest import finalise, read_manifest
 from passerby.shards.write import shard_name, write_shard
 
-BIN = Path(sys.executable).parent
 DATA_CARDS = Path(__file__).parents[1] / "data_cards"
 RECIPES = ("finegpr-c", "luperson-t")
 
@@ -45,8 +43,7 @@ def generate(recipe, people, out):
         "finegpr-c": ["--attributes", people / "attributes.csv", "--lambda", "0.8"],
         "luperson-t": ["--clip-model", "none"],
     }
-    words = [BIN / "gen-captions", recipe, people / "images", "--out", out, *options[recipe]]
-    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    programs.succeed("gen-captions", recipe, people / "images", "--out", out, *options[recipe])
 
 
 @pytest.fixture
@@ -288,10 +285,10 @@ def test_the_command_writes_the_same_bytes_again(roots, tmp_path):
     before = digests(root)
     for name in ("README.md", "croissant.json"):
         (root / name).unlink()
-    done = subprocess.run([BIN / "passerby", "card", root], check=True, capture_output=True, text=True)
+    told = programs.succeed("passerby", "card", root)
     assert digests(root) == before
-    assert "no figures yet: passerby report measures them" in done.stdout
-    refused = subprocess.run([BIN / "passerby", "card", tmp_path], check=False, capture_output=True, text=True)
+    assert "no figures yet: passerby report measures them" in told
+    refused = programs.run("passerby", "card", tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"error: {tmp_path} is no data set")
 

@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from conftest import IMAGES_A_PERSON
+from programs import succeed
 
 from compat.oracle import PROBLEMS_SHOWN, compare, read_expected
 from compat.run import CLIENTS, DATA_SETS, DOCUMENT, REPOSITORY, Row, document, row_of
@@ -24,9 +24,8 @@ WORDS = {"txt": "a man", "json": '{"age": 1}', "jpg": "48a8"}
 @pytest.fixture(scope="module")
 def root(people, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compat") / "root"
-    program = Path(sys.executable).with_name("gen-captions")
     options = ["--attributes", people / "attributes.csv", "--out", folder, "--lambda", "0.8", "--shard-size", "40"]
-    subprocess.run([program, "finegpr-c", people / "images", *options], check=True, capture_output=True)
+    succeed("gen-captions", "finegpr-c", people / "images", *options)
     return folder
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from conftest import digests
 from ray_nodes import NODE
@@ -33,8 +34,6 @@ from passerby.shards.write import meta_path, shard_names, tar_path
 from templates import TEMPLATES
 
 ray = pytest.importorskip("ray")
-
-PROGRAM = Path(sys.executable).parent / "gen-captions"
 
 
 @dataclass(frozen=True)
@@ -272,9 +271,7 @@ def test_killed_actors_and_late_units_leave_no_trace(cluster, people, undisturbe
 def test_a_run_from_the_command_line_is_quiet_and_writes_the_same_bytes(cluster, people, undisturbed, tmp_path):
     inputs = [people / "images", "--attributes", people / "attributes.csv", "--lambda", "0.8", "--shard-size", 6]
     words = ["finegpr-c", *inputs, "--out", tmp_path / "root", "--engine", "ray", "--workers", 2, "--json"]
-    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
-    command = [PROGRAM, *map(str, words)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    done = programs.run("gen-captions", *words, env={"RAY_ADDRESS": cluster.address})
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["kept"] == 72
     assert digests(tmp_path / "root") == undisturbed
@@ -324,6 +321,6 @@ def test_a_node_that_is_lost_in_the_middle_changes_no_byte(cluster, people, undi
 def test_ray_that_is_started_for_the_run_writes_the_same_bytes(people, undisturbed, tmp_path):
     inputs = [people / "images", "--attributes", people / "attributes.csv", "--lambda", "0.8", "--shard-size", 6]
     words = ["finegpr-c", *inputs, "--out", tmp_path / "root", "--engine", "ray", "--workers", 2, "--json"]
-    done = subprocess.run([PROGRAM, *map(str, words)], check=False, capture_output=True, text=True)
+    done = programs.run("gen-captions", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert digests(tmp_path / "root") == undisturbed

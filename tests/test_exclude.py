@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import programs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -254,25 +253,15 @@ def test_a_generator_does_not_bring_the_removed_back(root):
 
 def test_the_generator_itself_refuses_and_the_card_counts_anew(people, tmp_path):
     out = tmp_path / "out"
-    generate = [
-        bin_folder() / "gen-captions",
-        "finegpr-c",
-        people / "images",
-        "--attributes",
-        people / "attributes.csv",
-    ]
-    generate += ["--out", out, "--lambda", "0.8"]
-    assert subprocess.run(generate, check=False, capture_output=True).returncode == 0
+    inputs = ["finegpr-c", people / "images", "--attributes", people / "attributes.csv"]
+    generate = ["gen-captions", *inputs, "--out", out, "--lambda", "0.8"]
+    programs.succeed(*generate)
     remove(out, kept_keys(out)[0])
     before = digests(out)
-    done = subprocess.run(generate, check=False, capture_output=True, text=True)
+    done = programs.run(*generate)
     assert (done.returncode, "removed by request" in done.stderr) == (2, True)
     assert digests(out) == before
     assert "| Samples | 71 |" in (out / "README.md").read_text()
-
-
-def bin_folder():
-    return Path(sys.executable).parent
 
 
 def test_what_may_still_show_the_removed_is_named(root):
@@ -336,8 +325,7 @@ def test_a_malformed_log_is_refused_by_line(root):
 
 
 def command(root, *options):
-    words = [bin_folder() / "passerby", "exclude", root, *options]
-    return subprocess.run([str(word) for word in words], check=False, capture_output=True, text=True)
+    return programs.run("passerby", "exclude", root, *options)
 
 
 def test_the_command_line_reads_lists_and_tells_what_it_did(root, tmp_path):

@@ -12,9 +12,10 @@ import tarfile
 import time
 from pathlib import Path
 
+import programs
 import pyarrow.parquet as pq
 import pytest
-from conftest import IMAGES_A_PERSON, digests, run_here
+from conftest import IMAGES_A_PERSON, digests
 from PIL import Image
 
 from captioning.attributes import SLOTS
@@ -31,7 +32,7 @@ def command(people: Path, out: Path, *extra: object) -> list[str]:
 
 
 def run(people: Path, out: Path, *extra: object) -> subprocess.CompletedProcess[str]:
-    return run_here("gen-captions", *command(people, out, *extra)[1:])
+    return programs.run("gen-captions", *command(people, out, *extra)[1:])
 
 
 def report(people: Path, out: Path, *extra: object) -> dict[str, object]:
@@ -280,7 +281,7 @@ def test_text_alone_needs_no_images(people, tmp_path):
         "0.8",
         "--text-only",
     ]
-    subprocess.run([PROGRAM, "finegpr-c", names, *arguments], check=True, capture_output=True)
+    programs.succeed("gen-captions", "finegpr-c", names, *arguments)
     assert pq.read_table(tmp_path / "c.parquet").num_rows == 12 * IMAGES_A_PERSON
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import IMAGES_A_PERSON, digests
-from conftest import run_here as run
+from programs import run
 
 from captioning import luperson_report
 from captioning.conquer import Matches

@@ -15,6 +15,7 @@ import typer
 import yaml
 from conftest import digests
 from fake_hub import hub_here
+from programs import succeed
 from publish_samples import make_finegpr, make_people, s3_behind_proxy
 from typer.testing import CliRunner
 
@@ -96,9 +97,8 @@ def test_the_card_of_a_copy_says_that_it_has_no_images(root, tmp_path):
 def test_the_card_of_a_copy_has_the_figures_and_the_contact_of_the_whole(root, tmp_path):
     whole, copy = tmp_path / "whole", tmp_path / "copy"
     shutil.copytree(root, whole)
-    program = [Path(sys.executable).parent / "passerby"]
-    subprocess.run([*program, "report", whole], check=True)
-    subprocess.run([*program, "card", whole, "--contact", "privacy@example.org"], check=True)
+    succeed("passerby", "report", whole)
+    succeed("passerby", "card", whole, "--contact", "privacy@example.org")
     publish(whole, str(copy))
     card = (copy / "README.md").read_text()
     assert "Distinct captions" in card

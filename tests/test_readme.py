@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import succeed
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -24,11 +25,7 @@ def test_every_command_runs(folder):
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) >= 4
     for command in commands:
-        name, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [Path(sys.executable).parent / name, *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        succeed(*shlex.split(command), cwd=folder)
 
 
 def test_every_piece_of_code_runs(folder):

@@ -8,7 +8,7 @@ import pytest
 import timm
 import tiny_reid
 import torch
-from conftest import run_here
+from programs import run
 from typer.testing import CliRunner
 
 from finetune import reid
@@ -218,7 +218,7 @@ def test_the_command_builds_upon_a_run_and_says_what_it_wrote(root, tmp_path):
     words += ["--device", "cpu", "--workers", "0"]
     for setting in ("loop.epochs=1", "loop.batch_size=12", "loop.images_a_person=3", "loop.validate_every=1"):
         words += ["--set", setting]
-    done = run_here(*words)
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "learns from 36 images of 6 people, and validates on 12 images of 2 people" in done.stderr
     _, found = load_encoder(tmp_path / "run")
@@ -230,7 +230,7 @@ def test_the_command_builds_upon_a_run_and_says_what_it_wrote(root, tmp_path):
         "test_feature": "before_neck",
         "distance": "euclidean",
     }
-    again = run_here(*words)
+    again = run(*words)
     assert again.returncode == 2
     assert "holds a run; go on with --resume" in again.stderr
 

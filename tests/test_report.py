@@ -4,16 +4,14 @@ import json
 import math
 import random
 import shutil
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from programs import succeed
 
 from passerby.report.clip_tokens import ClipTokens
 from passerby.report.compare import FIGURES, compare, value_at
@@ -25,7 +23,6 @@ from passerby.shards.read import ShardDataset
 from passerby.text import lint
 from passerby.tokens import Tokenizer
 
-GENERATE = Path(sys.executable).parent / "gen-captions"
 WILD = (
     "A man in a black coat and a black hat.",
     "A man in a black coat and a black hat.",
@@ -46,8 +43,7 @@ def root(people, tmp_path_factory):
     images = shutil.copytree(people / "images", folder / "images")
     min(images.rglob("*.jpg")).write_bytes(b"no image")
     options = ("--clip-model", "none", "--shard-size", "20", "--captions", "2", "--max-bad", "0.1")
-    words = ("luperson-t", images, "--out", folder / "root", *options)
-    subprocess.run([GENERATE, *map(str, words)], check=True, capture_output=True)
+    succeed("gen-captions", "luperson-t", images, "--out", folder / "root", *options)
     return folder / "root"
 
 

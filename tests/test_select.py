@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -14,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import programs
 import pyarrow.parquet as pq
 import pytest
 from conftest import digests
@@ -376,13 +375,12 @@ def test_a_shard_that_is_done_is_not_copied_again(sound, tmp_path):
 
 
 def test_the_command_line_counts_by_rule_and_names_the_mistake(sound, tmp_path):
-    command = [str(Path(sys.executable).parent / "passerby"), "select", str(sound), "--out", str(tmp_path / "out")]
+    command = ["passerby", "select", sound, "--out", tmp_path / "out"]
     options = ["--where", "bag <> ''", "--dedup", "--per-person", "2"]
-    done = subprocess.run([*command, *options, "--json"], check=True, capture_output=True, text=True)
-    report = json.loads(done.stdout)
+    report = json.loads(programs.succeed(*command, *options, "--json"))
     assert report["seen"] == report["kept"] + sum(report["dropped"].values()) == SAMPLES
     assert report["dropped"].keys() == {"where", "near-duplicate", "per-person"}
     assert report["kept"] == len(keys_of(tmp_path / "out"))
-    done = subprocess.run([*command, "--where", "bagg = ''"], check=False, capture_output=True, text=True)
+    done = programs.run(*command, "--where", "bagg = ''")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "'bagg', which is no column; there are bag" in done.stderr

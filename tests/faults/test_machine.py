@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -93,7 +94,8 @@ def test_a_read_only_disk_is_one_line(people, tmp_path):
 def test_a_clock_that_goes_back_changes_nothing(people, undisturbed, tmp_path):
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
-    done = FINEGPR.run(people, tmp_path / "root", env={"PYTHONPATH": str(tmp_path / "clock")})
+    command, environment = FINEGPR.command(people, tmp_path / "root"), {"PYTHONPATH": str(tmp_path / "clock")}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | environment)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert digests(tmp_path / "root") == digests(undisturbed)
 

@@ -1,7 +1,6 @@
 """Commands that make data sets, to be killed, starved and confused; and what must hold of their folders at any moment."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from programs import run
 
 BIN = Path(sys.executable).parent
 
@@ -28,11 +28,10 @@ class Work:
         return [str(BIN / self.program), *(str(word) for word in (*self.words(source, out), *extra))]
 
     def run(
-        self, source: Path, out: Path, *extra: object, env: Mapping[str, str] = {}
+        self, source: Path, out: Path, *extra: object, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        command = self.command(source, out, *extra)
-        return subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **env})
+        return run(self.program, *self.words(source, out), *extra, env=env)
 
 
 FINEGPR = Work(
