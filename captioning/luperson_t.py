@@ -6,7 +6,7 @@ for every attribute, `combine` words the picks, and `run_unit` hands image, capt
 Source: UniPT, section 3.1.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +31,7 @@ from passerby.shards.embeddings import Embeddings, embeddings_path, write_embedd
 from passerby.shards.write import ShardRecord, shard_name, write_shard
 
 _THREADS_BESIDE_GPU = 4
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class LUPersonT:
         start, stop = self.bounds[unit], self.bounds[unit + 1]
         keys: list[str] = []
         features: list[NDArray[np.float16]] = []
-        for batch in self._read(self.inputs.slice(start, stop - start).to_pylist()):
+        for batch in self._read(rows_of(self.inputs.slice(start, stop - start))):
             seen = [entry for entry in batch if isinstance(entry, Seen)]
             found = self.scorer.encode_images([image.pixels for image in seen]).astype(np.float16)
             keys += [image.row["key"] for image in seen]
@@ -133,7 +134,7 @@ class LUPersonT:
             for image, picks in zip(seen, picked, strict=True)
         ]
 
-    def _read(self, rows: list[dict[str, Any]]) -> Iterator[list[Seen | Rejected]]:
+    def _read(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Seen | Rejected]]:
         """Yield batches of decoded inputs."""
         batches = batches_of(rows, self.batch_size, by_person=self.words.options.is_voted)
         threads = self.threads or (_THREADS_BESIDE_GPU if self.scorer.on_gpu else 0)
@@ -196,7 +197,12 @@ def sort_by_person(inputs: pa.Table) -> pa.Table:
     return inputs.sort_by([("person_id", "ascending"), ("key", "ascending")])
 
 
-def batches_of(rows: Sequence[Mapping[str, Any]], size: int, *, by_person: bool) -> Iterator[list[Mapping[str, Any]]]:
+def rows_of(inputs: pa.Table) -> Iterator[Mapping[str, Any]]:
+    """Give inputs as Python's objects, few of them at once."""
+    return (row for batch in inputs.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+
+
+def batches_of(rows: Iterable[Mapping[str, Any]], size: int, *, by_person: bool) -> Iterator[list[Mapping[str, Any]]]:
     """Cut rows into batches of `size`; by person, of at least `size` and whole persons (unknown ones count singly)."""
     groups = (list(group) for _, group in groupby(enumerate(rows), key=lambda pair: _group(pair, by_person=by_person)))
     batch: list[Mapping[str, Any]] = []

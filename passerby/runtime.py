@@ -56,7 +56,7 @@ def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
     """
     temporary, file = _open_temporary(path)
     try:
-        with file:
+        with file, naming_full_disk(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -64,13 +64,20 @@ def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
                 path.hardlink_to(temporary)  # unlike a rename, this fails where another was first
             else:
                 temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Where the disk is full, say that it was `path` which could not be written, on which disk, and what to do."""
+    try:
+        yield
     except OSError as error:
         if error.errno in _FULL and error.filename is None:
             raise _name_disk(error, path) from None
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def remove_stale_temporaries(folder: Path, *, only_of_this_machine: bool = False) -> int:

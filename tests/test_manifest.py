@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from shard_samples import (
+    COLUMNS,
     INPUTS_A_SHARD,
     NAMES,
     SHARDS,
@@ -19,9 +20,10 @@ from shard_samples import (
     write_all,
 )
 
-from passerby.shards.manifest import finalise, read_manifest
+from passerby.shards.manifest import duplicate_keys, finalise, read_manifest
 from passerby.shards.read import ShardDataset
 from passerby.shards.verify import verify
+from passerby.shards.write import write_shard
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +66,22 @@ def test_the_quarantine_names_every_input_left_out(sound):
         for number in range(SHARDS * INPUTS_A_SHARD)
         if number % 7 == 3
     ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([[1, 2], [3], [4, 5]], []),
+        ([[4, 5], [3], [1, 2]], []),
+        ([[1, 2], [2], [3]], [("0002_c1", NAMES[:2])]),
+        ([[1, 2], [], [2, 3]], [("0002_c1", [NAMES[0], NAMES[2]])]),
+        ([[5, 1], [2], [1, 5]], [("0001_c1", [NAMES[0], NAMES[2]]), ("0005_c1", [NAMES[0], NAMES[2]])]),
+    ],
+)
+def test_keys_that_are_there_twice_are_found_in_any_order(tmp_path, numbers, expected):
+    for name, of_shard in zip(NAMES, numbers, strict=True):
+        write_shard(tmp_path, name, map(make_sample, of_shard), columns=COLUMNS, config_hash="config")
+    assert duplicate_keys(tmp_path, NAMES) == expected
 
 
 def test_finalise_names_the_shards_that_are_missing(root):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from passerby.columnar import Column, is_rising, spool
 from passerby.sample import KEY_PATTERN, key_from_path, printable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -16,15 +17,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 NAME_PATTERN = r"(?:^|/)(?P<person_id>[0-9]{1,8})_c(?P<camera_id>[0-9]{1,3})(?P<sequence>s[0-9]+)?_[^/]*$"
 """`0002_c1s1_000451_03.jpg` (Market-1501), `0002_c1_f0044158.jpg`, `0001_c01_w01_l01_p01.jpg` (FineGPR)."""
 
-_HASHED_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 14
+"""Images whose names are in memory together."""
 
 _PLAIN_PATTERN = rf"^{KEY_PATTERN.pattern}\.jpg$"
 
 
 def build_inputs(
-    paths: pa.Array, columns: Mapping[str, pa.Array] | None = None, *, locators: Mapping[str, pa.Array] | None = None
+    paths: Column, columns: Mapping[str, Column] | None = None, *, locators: Mapping[str, Column] | None = None
 ) -> pa.Table:
-    """Make the table of inputs, sorted by key.
+    """Make the table of inputs, sorted by key; it lies in a file, and takes no memory.
 
     Args:
         paths: Strings, relative and printable, one an image.
@@ -37,27 +39,27 @@ def build_inputs(
     Raises:
         ValueError: two images have one key.
     """
-    person_ids, camera_ids = _people(paths)
-    found = {"key": None, "path": paths, "person_id": person_ids, "camera_id": camera_ids, **(columns or {})}
-    if found["key"] is None:
-        found["key"] = _keys(paths)
-    table = pa.table({**found, **(locators or {})})
-    if pc.any(pc.less(table["key"][1:], table["key"][:-1])).as_py():
-        table = table.take(pc.sort_indices(table["key"]))
+    known = pa.table({"path": paths, **(columns or {}), **(locators or {})})
+    starts = range(0, max(len(known), 1), _AT_ONCE)
+    table = spool(_complete(known.slice(start, _AT_ONCE)) for start in starts)
+    if is_rising(table["key"]):
+        return table
+    order = pc.sort_indices(table["key"])
+    # a column at a time, so that no more is in memory
+    table = pa.table({name: spool([table.select([name]).take(order)])[name] for name in table.column_names})
     keys = table["key"]
-    if len(keys) > 1:
-        twice = pc.index(pc.equal(keys[1:], keys[:-1]), value=True).as_py()
-        if twice >= 0:
-            first, second = table["path"][twice].as_py(), table["path"][twice + 1].as_py()
-            raise ValueError(f"{first} and {second} have one key, {keys[twice]}; rename one")
+    twice = pc.index(pc.equal(keys[1:], keys[:-1]), value=True).as_py()
+    if twice >= 0:
+        first, second = table["path"][twice].as_py(), table["path"][twice + 1].as_py()
+        raise ValueError(f"{first} and {second} have one key, {keys[twice]}; rename one")
     return table
 
 
 def hash_names(names: pa.ChunkedArray) -> str:
     """Hash keys or paths, sha256 in hexadecimal; a slice at a time, so that millions never become Python's objects at once."""
     digest = hashlib.sha256()
-    for start in range(0, len(names), _HASHED_AT_ONCE):
-        digest.update("".join(f"{name}\n" for name in names.slice(start, _HASHED_AT_ONCE).to_pylist()).encode())
+    for start in range(0, len(names), _AT_ONCE):
+        digest.update("".join(f"{name}\n" for name in names.slice(start, _AT_ONCE).to_pylist()).encode())
     return digest.hexdigest()
 
 
@@ -79,7 +81,7 @@ def walk_images(folder: str, prefix: str = "", *, is_flat: bool = False) -> Iter
                 yield from walk_images(entry.path, f"{prefix}{entry.name}/")
 
 
-def qualified(names: pa.Array, containers: Sequence[str], numbers: pa.Array) -> pa.Array:
+def qualified(names: Column, containers: Sequence[str], numbers: Column) -> Column:
     """Tell equal names in several containers apart: where there are any, all become CONTAINER/NAME.
 
     Args:
@@ -112,6 +114,15 @@ def stem_keys(paths: pa.Array, stems: pa.Array, is_plain: pa.Array) -> pa.Array:
     return pc.replace_with_mask(stems, pa.array(~may_stay), keys)
 
 
+def _complete(known: pa.Table) -> pa.Table:
+    """Add to some images what their names tell."""
+    found = {name: known[name].combine_chunks() for name in known.column_names}
+    person_ids, camera_ids = _people(found["path"])
+    keys = found["key"] if "key" in found else _keys(found["path"])
+    people = {"person_id": person_ids, "camera_id": camera_ids}
+    return pa.table({"key": keys, "path": found["path"], **people, **found})
+
+
 def _keys(paths: pa.Array) -> pa.Array:
     """Do as `key_from_path`, of which the loop over four million plain names would take a minute."""
     is_plain = pc.match_substring_regex(paths, _PLAIN_PATTERN)
@@ -123,8 +134,10 @@ def _keys(paths: pa.Array) -> pa.Array:
     return pc.replace_with_mask(stems, pc.invert(is_plain), keys)
 
 
-def _has_twice(texts: pa.Array) -> bool:
+def _has_twice(texts: Column) -> bool:
     """Say whether a text is there twice; sorting what is nearly sorted takes less time and memory than counting."""
+    if is_rising(texts):
+        return False
     ordered = texts.take(pc.sort_indices(texts))
     return bool(pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py())
 

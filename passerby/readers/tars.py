@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from passerby.columnar import open_parquet
+from passerby.columnar import open_parquet, spool
 from passerby.images import MAX_BYTES, ImageProblem
 from passerby.network import naming, read_ahead, retrying
 from passerby.readers.files import Content, read_each
@@ -186,29 +186,26 @@ def _kept_rows(table: Path | pa.BufferReader, told: str = "") -> pa.Table:
 
 
 def _inputs_of_ours(tables: Iterable[pa.Table]) -> pa.Table:
-    column = _together(tables)
-    known: dict[str, pa.Array] = {name: column[name] for name in ("key", "person_id", "camera_id") if name in column}
-    return build_inputs(column["path"], known, locators=_locators(column))
+    rows = _together(tables)
+    known = {name: rows[name] for name in ("key", "person_id", "camera_id") if name in rows.column_names}
+    return build_inputs(rows["path"], known, locators=_locators(rows))
 
 
 def _inputs_of_others(stems: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:
-    column = _together(tables)
-    return build_inputs(qualified(column["name"], stems, column["tar"]), locators=_locators(column))
+    rows = _together(tables)
+    return build_inputs(qualified(rows["name"], stems, rows["tar"]), locators=_locators(rows))
 
 
-def _together(tables: Iterable[pa.Table]) -> dict[str, pa.Array]:
-    """Give the columns of all tables, one below the other, and `tar`: which table each row is of."""
-    rows = pa.concat_tables(
-        [
-            table.append_column("tar", pa.repeat(pa.scalar(number, pa.int32()), len(table)))
-            for number, table in enumerate(tables)
-        ]
+def _together(tables: Iterable[pa.Table]) -> pa.Table:
+    """Put all tables one below the other, and add the column `tar`: which table each row is of."""
+    return spool(
+        table.append_column("tar", pa.repeat(pa.scalar(number, pa.int32()), len(table)))
+        for number, table in enumerate(tables)
     )
-    return {name: rows[name].combine_chunks() for name in rows.column_names}
 
 
-def _locators(column: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    return {name: column[name] for name in ("tar", "image_offset", "image_size")}
+def _locators(rows: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return {name: rows[name] for name in ("tar", "image_offset", "image_size")}
 
 
 def _walk(tar: Path) -> pa.Table:

@@ -23,6 +23,8 @@ TEXT_MEMBERS = ("json", "txt")
 """The members that follow from the fields: `text_members` makes them."""
 
 _ROWS_A_GROUP = 4096
+_COLUMNS_OF_ONE_THREAD = 32
+"""So few are read as fast by one thread, and in less memory, of which each thread keeps its own."""
 _SCALARS: Mapping[Callable[[pa.DataType], bool], type] = {
     pa.types.is_string: str,
     pa.types.is_integer: int,
@@ -175,7 +177,8 @@ def kept_rows(file: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
 
 
 def _rows_of(file: pq.ParquetFile, status: str, columns: Sequence[str]) -> pa.Table:
-    table = file.read(list({"status": None, **dict.fromkeys(columns)}))
+    names = list({"status": None, **dict.fromkeys(columns)})
+    table = file.read(names, use_threads=len(names) > _COLUMNS_OF_ONE_THREAD)
     table.validate(full=True)  # Parquet's reader takes any bytes for text
     return table.filter(pc.equal(table["status"], status)).select(columns)
 
