@@ -56,7 +56,7 @@ def atomic_file(path: Path, *, is_new: bool = False) -> Iterator[BinaryIO]:
     """
     temporary, file = _open_temporary(path)
     try:
-        with file, naming_full_disk(path):
+        with naming_full_disk(path), file:  # closing it writes once more
             yield file
             file.flush()
             os.fsync(file.fileno())

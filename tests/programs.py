@@ -1,6 +1,7 @@
 """Our programs as a user runs them: each in a process of its own, which is forked from one that has imported what they need."""
 
 import atexit
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -43,6 +44,7 @@ def _be(command: list[str], told: tuple[Path, Path], cwd: Path, env: Mapping[str
     """Become a program, in the process that is there for it."""
     for descriptor, path in zip((1, 2), told, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    gc.freeze()  # or all that was imported would be searched for garbage time and again
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

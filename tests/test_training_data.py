@@ -1,5 +1,8 @@
 """Reading for training: what chance may change, who is held out, and what does not depend on workers."""
 
+import multiprocessing
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from io import BytesIO
@@ -191,6 +194,31 @@ def test_a_damaged_sample_ends_with_shard_and_key(tmp_path):
         with pytest.raises(ValueError, match="train-00001-of-00002, sample 0001_0: cannot be decoded") as caught:
             list(data.training(0, 1, share(workers=workers)))
         assert len(str(caught.value).splitlines()) == 1
+        assert multiprocessing.active_children() == []
+
+
+DOOMED = """
+import passerby.training.reading
+from passerby.training.reading import Share, read_batches
+
+class Numbers:
+    def __len__(self):
+        return 100
+    def __getitem__(self, index):
+        return index
+
+passerby.training.reading.Collate = lambda pad_id: list
+share = Share(batch_size=8, accumulation=1, rank=0, world=1, workers=2, pin_memory=False)
+batches = read_batches(Numbers(), 0, share, batch_size=2)
+print(next(batches), flush=True)
+raise RuntimeError("the loss is nan")
+"""
+
+
+def test_a_program_that_ends_in_an_error_does_not_wait_for_its_readers():
+    done = subprocess.run([sys.executable, "-c", DOOMED], check=False, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (1, "[0, 1]\n")
+    assert done.stderr.endswith("RuntimeError: the loss is nan\n")
 
 
 def test_a_split_that_leaves_nobody_is_refused(root):

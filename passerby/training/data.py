@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from passerby.images import ImageProblem
 from passerby.runtime import draw
@@ -24,14 +24,12 @@ from passerby.training.augment import Augmentation
 from passerby.training.batch import (
     BadSample,
     Captions,
-    Collate,
     Example,
     Preparation,
     Reword,
     captions_of,
 )
 from passerby.training.reading import (
-    PREFETCHED_BATCHES,
     DataConfig,
     Geometry,
     Loader,
@@ -39,7 +37,7 @@ from passerby.training.reading import (
     build_preparation,
     make_tokenizer,
     note_cuts,
-    outlive_termination,
+    read_batches,
 )
 
 MAX_CAPTIONS_READ = 100_000
@@ -200,17 +198,9 @@ def number_people(people: Sequence[str]) -> NDArray[np.int64]:
 
 
 def build_loader(people: People, parts: Iterable[Part], share: Share) -> Loader:
-    """Read parts of a plan in their order, in this process or in worker processes some batches ahead."""
+    """Read parts of a plan in their order; see `passerby.training.reading.read_batches`."""
     batches = ([(int(position), part.epoch) for position in part.positions] for part in parts)
-    return DataLoader(
-        people,
-        batch_sampler=batches,
-        num_workers=share.workers,
-        collate_fn=Collate(people.preparation.pad_id),
-        pin_memory=share.pin_memory,
-        worker_init_fn=outlive_termination,
-        prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
-    )
+    return read_batches(people, people.preparation.pad_id, share, batch_sampler=batches)
 
 
 def split_people(

@@ -1,5 +1,7 @@
 """What the two ways of reading share: their configuration, their promise to the loop, and how text is prepared."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from passerby.shards.plan import Mode
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
-from passerby.training.batch import Captions, Preparation, Reword
+from passerby.training.batch import BadSample, Captions, Collate, Preparation, Reword
 
 PREFETCHED_BATCHES = 4
 """A worker."""
@@ -161,9 +164,47 @@ def note_cuts(captions: Sequence[str], tokenizer: Tokenizer, text_length: int) -
         )
 
 
-def outlive_termination(worker: int) -> None:
-    """Let a worker read on after a SIGTERM that went to all processes of a run, until the step is done.
+def read_batches(examples: Any, pad_id: int, share: Share, **batching: Any) -> Loader:  # noqa: ANN401
+    """Read examples in this process or, some batches ahead, in worker processes.
 
-    A second one ends it: at its own end, a process waits for ever for the workers that it has told to end and that do not.
+    Args:
+        examples: A data set of `passerby.training.batch.Example`, by index or as a stream.
+        pad_id: Fills up shorter texts.
+        share: Says where to read, and to which memory.
+        batching: What makes batches of them: `batch_sampler` or `batch_size` of PyTorch's `DataLoader`.
+
+    Raises:
+        BadSample: an example cannot be read.
     """
+    atexit.register(_end_workers)
+    loader: Loader = DataLoader(
+        examples,
+        num_workers=share.workers,
+        collate_fn=Collate(pad_id),
+        pin_memory=share.pin_memory,
+        worker_init_fn=outlive_termination,
+        prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
+        **batching,
+    )
+    return _without_frames(loader)
+
+
+def _without_frames(batches: Loader) -> Loader:
+    """Pass batches on; of an error, without the frames of PyTorch's reader, which would keep workers waiting for what comes."""
+    try:
+        yield from batches
+    except BadSample as error:
+        raise error.with_traceback(None) from None
+
+
+def outlive_termination(worker: int) -> None:
+    """Let a worker read on after a SIGTERM that went to all processes of a run, until the step is done; a second one ends it."""
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def _end_workers() -> None:
+    """End the workers of a program that ends in an error: Python would tell them by SIGTERM, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or PyTorch would raise another error over their end
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import webdataset
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import get_worker_info
 
 from passerby.images import ImageProblem
 from passerby.runtime import draw
 from passerby.storage import is_url
 from passerby.tokens import Tokenizer
 from passerby.training.augment import Augmentation
-from passerby.training.batch import BadSample, Collate, Example, Preparation
+from passerby.training.batch import BadSample, Example, Preparation
 from passerby.training.reading import (
-    PREFETCHED_BATCHES,
     DataConfig,
     Geometry,
     Loader,
@@ -29,7 +28,7 @@ from passerby.training.reading import (
     build_preparation,
     make_tokenizer,
     note_cuts,
-    outlive_termination,
+    read_batches,
 )
 from passerby.untrusted import parse_json
 
@@ -74,15 +73,7 @@ class StreamedData:
             webdataset.detshuffle(SHUFFLED_SAMPLES, seed=seed),
             _Prepare(self.preparation),
         )
-        return DataLoader(
-            examples,
-            batch_size=share.pass_size,
-            num_workers=share.workers,
-            collate_fn=Collate(self.preparation.pad_id),
-            pin_memory=share.pin_memory,
-            worker_init_fn=outlive_termination,
-            prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
-        )
+        return read_batches(examples, self.preparation.pad_id, share, batch_size=share.pass_size)
 
     def validation(self, share: Share) -> None:
         """Give nothing: people of a stream cannot be held out, since their names are not known."""
