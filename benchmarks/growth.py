@@ -40,7 +40,7 @@ from passerby.shards.write import shard_name, write_shard
 HEIGHT, WIDTH = 32, 16
 IMAGES_A_TAR = 10_000
 SHARDS = 4
-BY_STAGES, REPEATS = 6_000, 15
+BY_STAGES, REPEATS = 6_000, 40
 """Images of the comparison with the stages, and how often both take turns: short turns, and the best of each, since whatever
 else the machine does can only slow them down, and by more than what is looked for."""
 

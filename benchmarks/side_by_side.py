@@ -66,11 +66,14 @@ def rates(
     *,
     of: Callable[[Iterable[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Give each method's rate: `work` (samples, bytes) over the median of its seconds, or `of` them."""
+    """Give each method's rate: `work` (samples, bytes) over the median of its seconds, or `of` them.
+
+    Every other time they take turns the other way round, since each leaves its disk and caches to the next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(repeats):
-        for name, method in methods.items():
-            seconds[name].append(seconds_of(method))
+    for turn in range(repeats):
+        for name in [*methods][:: -1 if turn % 2 else 1]:
+            seconds[name].append(seconds_of(methods[name]))
     return {name: work / of(values) for name, values in seconds.items()}
 
 
