@@ -7,12 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-
-PROGRAMS = {"passerby": "main", "gen-captions": "gen_captions", "pretrain": "run_pretrain", "finetune": "run_finetune"}
-"""Functions of `passerby.cli` by the names that `pyproject.toml` gives them."""
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["passerby.cli", "pandas", "torch", "torchvision", "timm", "open_clip", "webdataset"])
@@ -52,9 +50,8 @@ def _be(command: list[str], told: tuple[Path, Path], cwd: Path, env: Mapping[str
     # What it starts in its turn shall start as anywhere else: in Python's usual way, and without the main file of pytest.
     multiprocessing.set_start_method(None, force=True)
     sys.modules["__main__"] = ModuleType("__main__")
-    from passerby import cli
-
+    (program,) = entry_points(group="console_scripts", name=command[0])
     try:
-        getattr(cli, PROGRAMS[command[0]])()
+        program.load()()
     finally:
         atexit._run_exitfuncs()  # which a process of multiprocessing leaves out
