@@ -186,15 +186,24 @@ def read_batches(examples: Any, pad_id: int, share: Share, **batching: Any) -> L
         prefetch_factor=PREFETCHED_BATCHES if share.workers else None,
         **batching,
     )
-    return _without_frames(loader)
+    return _Batches(loader)
 
 
-def _without_frames(batches: Loader) -> Loader:
-    """Pass batches on; of an error, without the frames of PyTorch's reader, which would keep workers waiting for what comes."""
-    try:
-        yield from batches
-    except BadSample as error:
-        raise error.with_traceback(None) from None
+class _Batches:
+    """Passes batches on; of an error, without the frames of PyTorch's reader, which would keep its workers waiting."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._batches = iter(loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        try:
+            return next(self._batches)
+        except BadSample as error:
+            self._batches = iter(())
+            raise error.with_traceback(None) from None
 
 
 def outlive_termination(worker: int) -> None:
