@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from captioning.conquer import Matcher, Scorer
 from captioning.words import Words, base_config, compose, describe, match_images
+from passerby.columnar import spool
 from passerby.config import config_hash
 from passerby.generate import image_fields
 from passerby.images import ImageProblem, decode_rgb, inspect_image
@@ -194,7 +195,7 @@ def mean_size(source: Source) -> float:
 
 def sort_by_person(inputs: pa.Table) -> pa.Table:
     """Bring the images of each person together, so that they can vote; keys stay sorted within a person."""
-    return inputs.sort_by([("person_id", "ascending"), ("key", "ascending")])
+    return spool([inputs.sort_by([("person_id", "ascending"), ("key", "ascending")])])
 
 
 def rows_of(inputs: pa.Table) -> Iterator[Mapping[str, Any]]:

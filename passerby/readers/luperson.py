@@ -82,7 +82,7 @@ def open_source(
     images = source.inputs.slice(0, keep) if names is None else source.inputs
     if images.num_rows == 0:
         raise _no_image(location)
-    pa.default_memory_pool().release_unused()  # keys took more on their way than they take now
+    pa.default_memory_pool().release_unused()  # what names and keys took on their way into their file
     return replace(source, inputs=images)
 
 

@@ -203,24 +203,23 @@ def duplicate_keys(root: Path, names: Sequence[str]) -> list[tuple[str, list[str
     Where keys do not rise from sample to sample, that takes 8 bytes a sample: hashes are compared first, and keys only where
     hashes meet.
     """
-    if _all_rise(_key_column(root, name) for name in names):
+    if _all_rise(read_keys(root, name) for name in names):
         return []
-    hashes = np.concatenate([hash_keys(read_keys(root, name)) for name in names])
+    hashes = np.concatenate([hash_keys(read_keys(root, name).to_pylist()) for name in names])
     hashes.sort()
     suspects = frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     shards_of: dict[str, list[str]] = {}
     if suspects:
         for name in names:
-            for key in read_keys(root, name):
+            for key in read_keys(root, name).to_pylist():
                 if hash(key) in suspects:
                     shards_of.setdefault(key, []).append(name)
     return [(key, shards) for key, shards in sorted(shards_of.items()) if len(shards) > 1]
 
 
-def read_keys(root: Path, name: str) -> list[str]:
+def read_keys(root: Path, name: str) -> pa.ChunkedArray:
     """Read the keys of a shard's samples, in order."""
-    keys: list[str] = _key_column(root, name).to_pylist()
-    return keys
+    return read_rows(meta_path(root, name), "kept", ["key"])["key"]
 
 
 def hash_keys(keys: Sequence[str]) -> np.ndarray:
@@ -232,10 +231,6 @@ def read_quarantine(root: Path, name: str) -> pa.Table:
     """Read the rows that a shard gives to the quarantine."""
     rows = read_rows(meta_path(root, name), "rejected", QUARANTINE_COLUMNS)
     return rows.add_column(0, "shard", pa.array([name] * len(rows), pa.string())).cast(QUARANTINE_SCHEMA)
-
-
-def _key_column(root: Path, name: str) -> pa.ChunkedArray:
-    return read_rows(meta_path(root, name), "kept", ["key"])["key"]
 
 
 def _all_rise(columns: Iterable[pa.ChunkedArray]) -> bool:

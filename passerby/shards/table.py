@@ -25,6 +25,7 @@ TEXT_MEMBERS = ("json", "txt")
 _ROWS_A_GROUP = 4096
 _COLUMNS_OF_ONE_THREAD = 32
 """So few are read as fast by one thread, and in less memory, of which each thread keeps its own."""
+
 _SCALARS: Mapping[Callable[[pa.DataType], bool], type] = {
     pa.types.is_string: str,
     pa.types.is_integer: int,

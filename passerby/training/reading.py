@@ -176,7 +176,9 @@ def read_batches(examples: Any, pad_id: int, share: Share, **batching: Any) -> L
     Raises:
         BadSample: an example cannot be read.
     """
-    atexit.register(_end_workers)
+    if share.workers:
+        atexit.unregister(_end_workers)  # or each reader of a long run would add one more
+        atexit.register(_end_workers)
     loader: Loader = DataLoader(
         examples,
         num_workers=share.workers,
