@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from captioning.conquer import Matcher, Scorer
 from captioning.words import Words, base_config, compose, describe, match_images
-from passerby.columnar import spool
+from passerby.columnar import rows_of, spool
 from passerby.config import config_hash
 from passerby.generate import image_fields
 from passerby.images import ImageProblem, decode_rgb, inspect_image
@@ -113,7 +113,7 @@ class LUPersonT:
         start, stop = self.bounds[unit], self.bounds[unit + 1]
         keys: list[str] = []
         features: list[NDArray[np.float16]] = []
-        for batch in self._read(rows_of(self.inputs.slice(start, stop - start))):
+        for batch in self._read(rows_of(self.inputs.slice(start, stop - start).to_batches(_ROWS_AT_ONCE))):
             seen = [entry for entry in batch if isinstance(entry, Seen)]
             found = self.scorer.encode_images([image.pixels for image in seen]).astype(np.float16)
             keys += [image.row["key"] for image in seen]
@@ -196,11 +196,6 @@ def mean_size(source: Source) -> float:
 def sort_by_person(inputs: pa.Table) -> pa.Table:
     """Bring the images of each person together, so that they can vote; keys stay sorted within a person."""
     return spool([inputs.sort_by([("person_id", "ascending"), ("key", "ascending")])])
-
-
-def rows_of(inputs: pa.Table) -> Iterator[Mapping[str, Any]]:
-    """Give inputs as Python's objects, few of them at once."""
-    return (row for batch in inputs.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
 
 
 def batches_of(rows: Iterable[Mapping[str, Any]], size: int, *, by_person: bool) -> Iterator[list[Mapping[str, Any]]]:

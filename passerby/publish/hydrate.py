@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from passerby.columnar import rows_of
 from passerby.engine import run_units
 from passerby.runtime import atomic_file, remove_stale_temporaries, write_atomically
 from passerby.shards.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -91,7 +92,7 @@ class Hydration:
         """Yield key and members of each sample; note what cannot be had in `missing`."""
         with open_table(meta_path(self.out, self.manifest.shards[index].name)) as table:
             fields, names = layout_of(table.schema_arrow)
-            for row in (row for batch in table.iter_batches(_ROWS_A_BATCH) for row in batch.to_pylist()):
+            for row in rows_of(table.iter_batches(_ROWS_A_BATCH)):
                 if row["status"] != "kept":
                     continue
                 text = text_members({name: row[name] for name in fields})

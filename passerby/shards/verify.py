@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerby.columnar import open_parquet
+from passerby.columnar import open_parquet, rows_of
 from passerby.runtime import follow_parent
 from passerby.shards.manifest import (
     MANIFEST_NAME,
@@ -189,7 +189,7 @@ def _compare(tar: mmap.mmap, table: Path, record: ShardRecord) -> Iterator[tuple
     reasons: Counter[str] = Counter()
     with open_table(table) as file:
         fields, members = layout_of(file.schema_arrow)
-        for row in (row for batch in file.iter_batches(_ROWS_A_BATCH) for row in batch.to_pylist()):
+        for row in rows_of(file.iter_batches(_ROWS_A_BATCH)):
             if row["status"] != "kept":
                 reasons[row["reason"]] += 1
                 continue
